@@ -1,0 +1,38 @@
+package cdc
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Checkpoint is what survives of a partition: the cursor with all else that a pass needs to go on (K5, P3, P21, P23).
+// It is committed with or after everything that its cursor passed (1). The zero checkpoint is that of a partition never read.
+type Checkpoint struct {
+	// Cursor is the partition's cursor in the server's own text (P16), opaque outside source; "" while there is none.
+	// It only moves forward (P3).
+	Cursor string `json:"cursor,omitempty"`
+	// Anchor is where an unfinished pass reads (P3): the last record's cursor (keyset) or the page token (a stable one).
+	// "" where no pass is unfinished, or where the pass has no page checkpoints (P4).
+	Anchor string `json:"anchor,omitempty"`
+	// Start is the lower end at which the unfinished pass began (the cursor less the lookback), "" otherwise.
+	Start string `json:"start,omitempty"`
+	// Began is the server time of the unfinished pass's first request; zero otherwise.
+	Began time.Time `json:"began,omitzero"`
+	// Passes counts the passes that ended; while it is 0 records are published as "r".
+	Passes int64 `json:"passes,omitempty"`
+	// Ended is the server time at which the last pass ended.
+	Ended time.Time `json:"ended,omitzero"`
+	// Deep is the server time of the last pass that used deep_lookback (P12).
+	Deep time.Time `json:"deep,omitzero"`
+	// Sequence counts the changes of the cursor, so that a reader sees an old checkpoint for what it is.
+	Sequence int64 `json:"sequence,omitempty"`
+	// Request and Listing are the fingerprints under which the cursor and the listing were made (P23).
+	Request string `json:"request,omitempty"`
+	Listing string `json:"listing,omitempty"`
+	// Drifting marks a partition whose numbered pages never held still (P9).
+	Drifting bool `json:"drifting,omitempty"`
+	// Parent holds those fields of the parent record that the child's templates and cadence use; Pending is set when the
+	// parent was sighted as changed and cleared by the finished child pass (P21).
+	Parent  map[string]json.RawMessage `json:"parent,omitempty"`
+	Pending bool                       `json:"pending,omitempty"`
+}
