@@ -1,0 +1,45 @@
+# Tidemark. `make` explains itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+GO ?= go
+BIN := bin/connector
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo development)
+TAGS := synctests
+CACHE := $(CURDIR)/.cache
+KILLS ?= 50
+LINT_VERSION := v2.15.0
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/connector
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/connector
+
+demo: build ## the main job in one process, with a simulated API; ends with a verdict (DEMO_FOR=30s)
+	$(BIN) demo
+
+test: ## everything that needs only Go (with -race where a C compiler is)
+	deploy/test $(TAGS)
+
+test-kafka: build ## the same promises on a real Apache Kafka: KAFKA_BROKERS, or one started here (needs java, mvn, python3, npm)
+	deploy/test-kafka
+
+kill-test: build ## KILLS=50 kill -9 of the connector, and some of the broker, on a real Kafka; then the books are checked
+	deploy/kill-test $(KILLS)
+
+bench: ## this machine's limits and ours, side by side
+	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
+
+lint: ## go vet and golangci-lint (built from the module proxy)
+	$(GO) vet -tags $(TAGS),kafka ./...
+	@mkdir -p $(CACHE)/bin
+	@test -x $(CACHE)/bin/golangci-lint || GOBIN=$(CACHE)/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	$(CACHE)/bin/golangci-lint run --build-tags $(TAGS),kafka ./...
+
+vuln: ## known vulnerabilities, where govulncheck's database can be reached
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+clean: ## what was built and cached here
+	rm -rf bin $(CACHE)
+
+.PHONY: help build demo test test-kafka kill-test bench lint vuln clean

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/cdc"
+	"tidemark/internal/codec"
+	"tidemark/internal/embedded"
+	"tidemark/internal/fetch"
+	"tidemark/internal/kafka"
+	"tidemark/internal/source"
+	"tidemark/schemas"
+)
+
+// deployment is everything that a process needs to run connections, wired.
+type deployment struct {
+	settings *settings
+	log      *slog.Logger
+	kafka    kafka.Options
+	registry *codec.Registry // nil: JSON
+	shape    codec.Shape
+	embedded *embedded.Cluster // nil: a real one
+}
+
+// deploy wires the outside of a process: Kafka and the registry, embedded where no brokers are configured.
+func (p *program) deploy(s *settings) (*deployment, error) {
+	d := &deployment{settings: s, log: s.logger(p)}
+	s.limits()
+	if len(s.Brokers) == 0 {
+		cluster, err := embedded.Start(embedded.Options{})
+		if err != nil {
+			return nil, err
+		}
+		d.embedded = cluster
+		s.Brokers = cluster.Brokers()
+		if s.Registry == "" && s.Format == "avro" {
+			s.Registry = cluster.RegistryURL()
+		}
+		d.log.Warn("no KAFKA_BROKERS: an embedded broker holds everything in memory and forgets it with this process",
+			"brokers", strings.Join(s.Brokers, ","), "registry", s.Registry)
+	}
+	return d, d.connect()
+}
+
+// connect makes the options of Kafka and the client of the registry.
+func (d *deployment) connect() (err error) {
+	s := d.settings
+	if d.kafka, err = s.kafkaOptions(d.log); err != nil {
+		return err
+	}
+	d.kafka.Restores = kafka.NewRestorer(0)
+	if d.shape, err = codec.ParseShape(s.Shape); err != nil {
+		return err
+	}
+	if s.Format == "avro" {
+		d.registry, err = codec.NewRegistry(s.Registry, codec.RegistryOptions{User: s.RegistryUser, Password: cdc.NewSecret(s.RegistryPassword)})
+	}
+	return err
+}
+
+// close ends what deploy started.
+func (d *deployment) close() {
+	if d.embedded != nil {
+		d.embedded.Close()
+	}
+}
+
+// declared is a connection of the file, bound to its definition.
+type declared struct {
+	source.Connection
+	bound *source.Source
+}
+
+// connections reads and binds the file of connections.
+func (d *deployment) connections() ([]declared, error) {
+	file := d.settings.Connections
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, cdc.Errorf(cdc.Halt, cdc.Process, "read connections", "Write one (docs/connections.md), or name it with CONNECTIONS; "+
+			"`connector demo` needs none", "%w", err)
+	}
+	parsed, err := source.ParseConnections(file, data, os.LookupEnv)
+	if err != nil {
+		return nil, err
+	}
+	var all []declared
+	for _, c := range parsed {
+		bound, err := bind(c)
+		if err != nil {
+			return nil, fmt.Errorf("%s: connection %s: %w", file, c.Name, err)
+		}
+		all = append(all, declared{c, bound})
+	}
+	return all, oneOwnerPerGrant(file, all)
+}
+
+func bind(c source.Connection) (*source.Source, error) {
+	definition, err := source.Open(c.Source)
+	if err != nil {
+		return nil, err
+	}
+	return definition.Bind(c.Name, c.Config, c.Overrides)
+}
+
+// oneOwnerPerGrant refuses two connections with one rotating grant: each refresh would revoke the other's token (9).
+func oneOwnerPerGrant(file string, all []declared) error {
+	seen := map[string]string{}
+	for _, c := range all {
+		if c.bound.Auth.GrantType != "refresh_token" {
+			continue
+		}
+		token := c.bound.Auth.TokenURL + "\x00" + c.bound.Auth.RefreshToken.Reveal()
+		if other, ok := seen[token]; ok {
+			return cdc.Errorf(cdc.Halt, cdc.Process, "read connections", "Authorize each of them by itself, or make them one connection",
+				"%s: connections %s and %s have the same rotating refresh token, and each refresh would revoke the other's", file, other, c.Name)
+		}
+		seen[token] = c.Name
+	}
+	return nil
+}
+
+// fleet makes the connections; those of one account share a budget (P22), all share the bytes of pages (10).
+func (d *deployment) fleet(all []declared, change func(*capture.Options)) ([]*capture.Connection, error) {
+	pages := fetch.NewPages(d.settings.PageBytes)
+	budgets := map[string]*fetch.Budget{}
+	var fleet []*capture.Connection
+	for _, c := range all {
+		budget := budgets[c.Account]
+		if budget == nil {
+			r := c.bound.Rate
+			budget = fetch.NewBudget(fetch.BudgetOptions{
+				Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
+			})
+			budgets[c.Account] = budget
+		}
+		o := capture.Options{
+			Source: c.bound, Account: c.Account, Kafka: d.kafka, Schema: schemas.Get, Registry: d.registry, Shape: d.shape,
+			SealKey: d.settings.sealKey(), Config: c.fingerprint(d.settings), Records: d.settings.Records, Bytes: d.settings.Bytes,
+			Fetch: fetch.Options{
+				Budget: budget, Pages: pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
+			},
+			Log: d.log,
+		}
+		if change != nil {
+			change(&o)
+		}
+		connection, err := capture.New(o)
+		if err != nil {
+			return nil, fmt.Errorf("connection %s: %w", c.Name, err)
+		}
+		fleet = append(fleet, connection)
+	}
+	return fleet, nil
+}
+
+// fingerprint identifies the connection's configuration (K10); secrets are not in it.
+func (c declared) fingerprint(s *settings) string {
+	parts := []string{c.Source, c.Account, s.Format, s.Shape, s.Prefix}
+	for _, r := range c.bound.Requests {
+		parts = append(parts, r.Name, r.RequestPrint, r.ListingPrint)
+	}
+	for _, st := range c.bound.Streams {
+		parts = append(parts, st.Name, st.Schema, st.KeyPrint, st.Rules.Fingerprint(), st.Topic.Name)
+	}
+	return fingerprint(parts...)
+}
+
+// disband closes a fleet after its supervisor has returned.
+func disband(fleet []*capture.Connection) {
+	for _, c := range fleet {
+		c.Close()
+	}
+}

@@ -1,0 +1,370 @@
+package capture
+
+import (
+	"errors"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/codec"
+	"tidemark/internal/fetch"
+	"tidemark/internal/offsets"
+	"tidemark/internal/record"
+	"tidemark/internal/source"
+	"tidemark/internal/state"
+)
+
+// fetched is what a fetcher brings: a page, or the answer to a lookup, or the error that ended its tries.
+type fetched struct {
+	walk     *walk
+	lookup   *lookup // not nil: the answer to it
+	response *fetch.Response
+	err      error
+}
+
+// half is a page of which the filling batch could not take everything: the intake is closed until the rest is in.
+type half struct {
+	walk *walk
+	page fetched // owns the bytes
+	next int     // index of the first record that is not compared
+	done bool
+}
+
+// accept takes what a fetcher brought: Split, the next request, then Compare and encode (DESIGN §4).
+func (o *ownership) accept(f fetched) error {
+	w := f.walk
+	if w.partition.walk != w { // the pass was given up while this request was under way
+		f.release()
+		return nil
+	}
+	if f.err != nil {
+		return o.fail(w, f.err)
+	}
+	if f.lookup != nil {
+		return o.found(w, *f.lookup, f.response)
+	}
+	if f.response != nil {
+		o.observe(f.response)
+	}
+	if err := w.partition.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
+		f.release()
+		return o.fail(w, err)
+	}
+	done := w.page.Done
+	w.position = w.page.Next
+	if !done {
+		if err := o.advance(w); err != nil { // the next request leaves before this page is compared
+			f.release()
+			return o.fail(w, err)
+		}
+	}
+	w.records += len(w.page.Records)
+	return o.take(&half{walk: w, page: f, done: done})
+}
+
+func (f *fetched) release() {
+	if f.response != nil {
+		f.response.Release()
+	}
+}
+
+// knownBy is the table of a stream as the scanner sees it.
+func (o *ownership) knownBy(stream int) record.Known { return o.streams[stream].table }
+
+// observe learns how far the server's clock is from ours.
+func (o *ownership) observe(r *fetch.Response) {
+	if !r.ServerTime.IsZero() {
+		o.skew = r.ServerTime.Sub(r.Received)
+	}
+}
+
+// take compares the records of a page until the filling batch is full; the rest waits in o.rest, with the intake closed.
+func (o *ownership) take(h *half) error {
+	w := h.walk
+	if w.partition.walk != w { // its stream was halted while the rest of the page waited
+		o.rest = nil
+		h.page.release()
+		return nil
+	}
+	before := w.parked
+	for ; h.next < len(w.page.Records); h.next++ {
+		// P13: entries of a log feed, their ids and the checkpoint belong into one transaction.
+		if o.bound.Full(o.filling.records) && w.page.Recent == nil {
+			if o.send(); o.bound.Full(o.filling.records) { // the committer is busy: back-pressure
+				o.rest = h
+				return nil
+			}
+		}
+		rec := &w.page.Records[h.next]
+		if err := o.compare(w, rec, w.page.Body); err != nil {
+			o.rest = nil
+			h.page.release()
+			return o.fail(w, err)
+		}
+	}
+	o.rest = nil
+	h.page.release()
+	if err := w.position.Park(w.parked - before); err != nil { // P19: what stops leaves the cursor
+		return o.fail(w, err)
+	}
+	return o.turn(w, h.done)
+}
+
+// turn ends a page: its checkpoint, if it has one, is staged behind everything that it passed (1, 4).
+func (o *ownership) turn(w *walk, done bool) error {
+	p := w.partition
+	for _, n := range w.page.Notices {
+		o.log.Info(n, "partition", p.label)
+	}
+	if cp := w.page.Checkpoint; cp != nil {
+		if !done {
+			if err := o.stage(w, *cp); err != nil {
+				return o.fail(w, err)
+			}
+		}
+	}
+	if !done {
+		return nil
+	}
+	w.ended = true
+	return o.border(w)
+}
+
+// stage stages the checkpoint cp of w's partition, with the ids that belong to it (P13). One that tells nothing new but that
+// time has passed is worth no transaction: nothing new, nothing committed.
+func (o *ownership) stage(w *walk, cp cdc.Checkpoint) error {
+	p := w.partition
+	cp.Listing = p.request.ListingPrint
+	if w.page.Quiet {
+		p.quiet(cp)
+		return nil
+	}
+	if err := o.remember(p, w.page.Recent); err != nil {
+		return err
+	}
+	o.filling.checkpoint(p, cp, time.Now())
+	return nil
+}
+
+// border is reached between two requests of a pass: lookups that wait are asked now (P1), and when there are none left after
+// the last page the pass is over.
+func (o *ownership) border(w *walk) error {
+	if len(w.lookups) > 0 {
+		l := w.lookups[0]
+		w.lookups = w.lookups[1:]
+		return o.lookUp(w, l)
+	}
+	if w.ended {
+		return o.finish(w)
+	}
+	return nil
+}
+
+// finish ends a pass: the partition is due again after its interval.
+func (o *ownership) finish(w *walk) error {
+	p := w.partition
+	if cp := w.page.Checkpoint; cp != nil { // not before the last lookup: a held version is kept first (4)
+		if err := o.stage(w, *cp); err != nil {
+			return o.fail(w, err)
+		}
+	}
+	o.filling.urgent = o.filling.urgent || !o.filling.empty()
+	p.last = passReport{Began: w.began, Ended: time.Now(), Records: w.records, Complete: w.page.Complete}
+	if w.page.Complete {
+		if err := o.agree(w); err != nil {
+			return o.fail(w, err)
+		}
+	}
+	if p.paused != nil {
+		o.log.Info("recovered", "partition", p.label)
+	}
+	p.walk, p.failures, p.paused = nil, 0, nil
+	return o.plan(p, time.Now())
+}
+
+// compare decides what a record is, against the table with everything staged (P2).
+func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
+	s := o.streams[rec.Stream]
+	if rec.Same { // the bytes are those of last time
+		s.total.Suppressed++
+		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}, o.generation)
+		return nil
+	}
+	if rec.Err != nil {
+		return o.park(w, s, rec, body, rec.Err)
+	}
+	known, ok := s.table.Get(rec.Key, rec.KeyHash)
+	live := ok && known.Flags&state.Grave == 0
+	switch rec.Kind {
+	case source.Deleted:
+		return o.remove(w, s, rec, known, live, cdc.Declared)
+	case source.Filtered:
+		if s.spec.OnLeave == "keep" || !live {
+			return nil
+		}
+		return o.remove(w, s, rec, known, live, cdc.Filtered) // P20
+	}
+	if live {
+		same, err := o.sameContent(w, s, rec, known, body)
+		if err != nil || same {
+			return err
+		}
+	}
+	if ok && rec.Version.Compare(known.Version) < 0 { // P14, (8); of a grave too: a stale replica does not resurrect (D7)
+		agreed, err := o.hold(w, s, rec)
+		if err != nil || !agreed {
+			return err
+		}
+		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)
+	}
+	return o.publish(w, s, rec, body, o.opOf(w, live), "")
+}
+
+// opOf says what a published record is.
+func (o *ownership) opOf(w *walk, live bool) cdc.Op {
+	switch {
+	case live:
+		return cdc.Updated
+	case w.partition.checkpoint().Passes == 0:
+		return cdc.Read
+	default:
+		return cdc.Created
+	}
+}
+
+// sameContent reports whether rec says what the last committed event of its key said (5), or the last parked content (P19).
+func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known state.Entry, body []byte) (bool, error) {
+	hint := record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}
+	if known.Rules != s.rules { // P23: compare under the old rules, store the new, publish nothing for the change alone
+		rules, ok := s.ruleSet(known.Rules)
+		if !ok {
+			return false, cdc.Errorf(cdc.Halt, cdc.Stream, "compare", "Report this, and run `connector offsets reset` for the stream to go on",
+				"the hash of key %s names rule set %d, which the stream's record does not have", rec.Key, known.Rules)
+		}
+		old, err := w.partition.request.Rescan(rec.Stream, body, rec, rules, uint64(s.meta.Seed))
+		if err != nil {
+			return false, err
+		}
+		if old != known.Hash {
+			return false, nil
+		}
+		s.total.Rehashed++
+		s.total.Suppressed++
+		e := known
+		e.Hash, e.Rules, e.Raw, e.RawLen = rec.Hash, s.rules, rec.RawHash, uint32(rec.Raw.Len())
+		o.store(s, rec, e)
+		return true, nil
+	}
+	if known.Hash != rec.Hash {
+		return false, nil
+	}
+	s.total.Suppressed++
+	s.table.Touch(rec.Key, rec.KeyHash, hint, o.generation) // a suppressed record raises the known version in memory (P14)
+	o.unexcept(s, rec.Key)
+	return true, nil
+}
+
+// store stages the state of a key: table and hashes topic, in the same transaction as its event (1).
+func (o *ownership) store(s *stream, rec *source.Record, e state.Entry) {
+	b := o.filling
+	s.table.Stage(b.id, rec.Key, rec.KeyHash, e)
+	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
+	n := len(o.scratch)
+	o.scratch = offsets.AppendHash(o.scratch, offsets.Hash{
+		Hash: e.Hash, Version: e.Version, Rules: e.Rules, Flags: offsets.HashFlags(e.Flags), Partition: s.partitionName(e.Partition),
+	})
+	b.records.Hash(o.scratch[:n], o.scratch[n:])
+	b.of(s)
+	b.events++
+	b.touch(time.Now())
+}
+
+// publish encodes rec into the filling batch: event, hash and what it replaces go together (K16, 1).
+func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte, op cdc.Op, reason cdc.Reason) error {
+	if err := offsets.CheckKey(rec.Key); err != nil {
+		return o.park(w, s, rec, body, err)
+	}
+	if letter, ok := o.refused[refusal{s, string(rec.Key)}]; ok && letter == rec.Hash { // K15: the broker refused exactly this
+		return o.park(w, s, rec, body, errRefused)
+	}
+	ev := o.event(s, w, rec, op, reason)
+	value, err := s.encoder.AppendEvent(o.filling.records.Slab(rec.Value.Len()+64), ev, rec.Value.Of(body))
+	if err != nil {
+		return o.park(w, s, rec, body, err)
+	}
+	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
+	if err := o.session.Fits(s.topic.Name, rec.Key, value, o.headers); err != nil { // K15: sizes are checked before the transaction
+		return o.park(w, s, rec, body, err)
+	}
+	b := o.filling
+	index := b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, value, o.headers)
+	b.letters[index] = letter{s, string(rec.Key), rec.Hash}
+	b.of(s).event(op)
+	o.store(s, rec, state.Entry{
+		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,
+		Partition: s.ordinal(w.partition.spec.Name), Rules: s.rules,
+	})
+	o.unexcept(s, rec.Key)
+	return nil
+}
+
+// cursorOf is the record's cursor in the server's own text.
+func (o *ownership) cursorOf(w *walk, rec *source.Record) []byte {
+	o.cursor, _ = record.Text(o.cursor[:0], w.page.Body, rec.Cursor)
+	return o.cursor
+}
+
+var errRefused = errors.New("the broker refuses the record by itself, whatever surrounds it (K15)")
+
+// event fills in what is said of a change beside its record.
+func (o *ownership) event(s *stream, w *walk, rec *source.Record, op cdc.Op, reason cdc.Reason) *codec.Event {
+	o.number++
+	ev := &o.said
+	*ev = codec.Event{
+		Origin: s.origin, Owner: o.session.Nonce(), Number: o.number, Key: rec.Key, Time: rec.Version.Time(),
+		Op: op, Reason: reason, Cursor: o.cursorOf(w, rec), ContentType: s.encoder.ContentType(),
+	}
+	return ev
+}
+
+// remove publishes a tombstone for a live key that upstream declares gone, or that left the filter (6, P20).
+func (o *ownership) remove(w *walk, s *stream, rec *source.Record, known state.Entry, live bool, reason cdc.Reason) error {
+	if !live {
+		return nil
+	}
+	if rec.Version.Compare(known.Version) < 0 { // P14: an old sighting deletes nothing
+		if agreed, err := o.hold(w, s, rec); err != nil || !agreed {
+			return err
+		}
+	}
+	b := o.filling
+	ev := o.event(s, w, rec, cdc.Deleted, reason)
+	ev.ContentType = ""
+	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
+	b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, nil, o.headers)
+	b.of(s).event(cdc.Deleted)
+	s.countDeletion(time.Now())
+	if rec.Version.Kind == cdc.NoVersion && known.Version.Kind == cdc.NoVersion {
+		o.forget(s, rec)
+	} else { // D7: version and time stay, so that a stale replica does not resurrect the key
+		version := rec.Version
+		if version.Kind == cdc.NoVersion {
+			version = known.Version
+		}
+		o.store(s, rec, state.Entry{
+			Hash: uint64(time.Now().Unix()), Version: version, Flags: state.Grave, Partition: known.Partition, Rules: s.rules,
+		})
+	}
+	o.unexcept(s, rec.Key)
+	return nil
+}
+
+// forget removes the state of a key, in the transaction of its tombstone (D7).
+func (o *ownership) forget(s *stream, rec *source.Record) {
+	b := o.filling
+	s.table.StageDelete(b.id, rec.Key, rec.KeyHash)
+	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
+	b.records.Hash(o.scratch, nil)
+	b.of(s)
+	b.events++
+	b.touch(time.Now())
+}

@@ -1,0 +1,74 @@
+package capture
+
+import (
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/kafka"
+)
+
+// batch is what one transaction will hold, and what memory learns when it is known to be committed (2).
+type batch struct {
+	id          uint64
+	records     *kafka.Batch
+	since       time.Time                     // when its first record came
+	sent        time.Time                     // when the committer got it
+	events      int                           // events, dead letters and state that should not wait
+	checkpoints map[*partition]cdc.Checkpoint // filled in when it is sent: the newest staged of each partition
+	recent      map[*partition][]string       // ids that may come again, as of its checkpoints (P13)
+	streams     map[*stream]*Counts           // streams it writes to, and what will have been published
+	letters     map[int]letter                // by index of the batch: what the record was, should the broker refuse it (K15)
+	urgent      bool                          // a pass ended, or somebody waits: not held back for company
+	token       *tokenWrite                   // a token travels alone (K19)
+	heartbeat   bool                          // the owner record again (K12)
+}
+
+// letter identifies an event whose record the broker refused, so that the next try parks it (K15).
+type letter struct {
+	stream *stream
+	key    string
+	hash   uint64
+}
+
+func newBatch(id uint64, records *kafka.Batch) *batch {
+	return &batch{
+		id: id, records: records, checkpoints: map[*partition]cdc.Checkpoint{},
+		streams: map[*stream]*Counts{}, recent: map[*partition][]string{}, letters: map[int]letter{},
+	}
+}
+
+// empty reports whether there is nothing to commit.
+func (b *batch) empty() bool { return b.records.Len() == 0 && len(b.checkpoints) == 0 }
+
+// of returns what b counts of stream s, and notes that s is written to.
+func (b *batch) of(s *stream) *Counts {
+	c := b.streams[s]
+	if c == nil {
+		c = &Counts{}
+		b.streams[s] = c
+	}
+	return c
+}
+
+// touch notes when the first record came.
+func (b *batch) touch(now time.Time) {
+	if b.since.IsZero() {
+		b.since = now
+	}
+}
+
+// checkpoint stages cp as p's newest; it commits with this batch, after everything that it passed (1).
+func (b *batch) checkpoint(p *partition, cp cdc.Checkpoint, now time.Time) {
+	p.staged, p.stagedIn = &cp, b.id
+	b.checkpoints[p] = cp
+	b.touch(now)
+}
+
+// patience is how long a batch that holds nothing but moved checkpoints waits for company: what is lost with it after a
+// crash is only reading, so a pass over unchanged pages need not pay for a transaction a page.
+const patience = time.Second
+
+// ready reports whether b should go to the committer now.
+func (b *batch) ready(now time.Time) bool {
+	return !b.empty() && (b.events > 0 || b.urgent || now.Sub(b.since) >= patience)
+}

@@ -1,0 +1,102 @@
+package capture
+
+import (
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
+	"tidemark/internal/offsets"
+	"tidemark/internal/source"
+	"tidemark/internal/state"
+)
+
+// hold keeps back a record whose version is lower than the known one: a stale replica, or a restored backup. It becomes a
+// candidate; with a lookup upstream is asked at the next page border, otherwise two complete passes have to agree (P14, 8).
+// It reports whether they have, and the record may be published.
+func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, err error) {
+	key := string(rec.Key)
+	before, ok := s.held.get(key)
+	w.older[refusal{s, key}] = rec.Hash
+	if ok && before.Hash == offsets.Hex(rec.Hash) {
+		return before.Passes >= 2, nil
+	}
+	if s.spec.HasLookup {
+		w.lookups = append(w.lookups, lookup{s, []byte(key)})
+	}
+	o.filling.of(s).Held++
+	return false, o.holdAs(s, key, offsets.Candidate{
+		Kind: offsets.Older, Version: offsets.Version{Version: rec.Version}, Hash: offsets.Hex(rec.Hash),
+		Partition: w.partition.spec.Name, At: time.Now().UTC(),
+	})
+}
+
+// holdAs stages the candidate c of key.
+func (o *ownership) holdAs(s *stream, key string, c offsets.Candidate) error {
+	value, err := offsets.Encode(c)
+	if err != nil {
+		return err
+	}
+	b := o.filling
+	b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: key}.Append(nil), value)
+	b.of(s)
+	b.events++
+	b.touch(time.Now())
+	s.held.put(b.id, key, c)
+	return nil
+}
+
+// agree counts a complete pass for the candidates that it showed as they were held (P14).
+func (o *ownership) agree(w *walk) error {
+	for r, hash := range w.older {
+		c, ok := r.stream.held.get(r.key)
+		if !ok || c.Kind != offsets.Older || uint64(c.Hash) != hash {
+			continue
+		}
+		c.Passes++
+		if err := o.holdAs(r.stream, r.key, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUp asks upstream for one record.
+func (o *ownership) lookUp(w *walk, l lookup) error {
+	request, err := w.partition.request.Lookup(l.stream.spec.Index, l.key)
+	if err != nil {
+		return err
+	}
+	o.fetch(w, &l, request)
+	return nil
+}
+
+// found takes the answer to a lookup: upstream's second opinion on a held version (P14). It agrees when it says the older
+// version too; then that is published, with the reason. Anything else is an ordinary sighting.
+func (o *ownership) found(w *walk, l lookup, response *fetch.Response) error {
+	defer response.Release()
+	gone, err := w.partition.request.Found(l.stream.spec.Index, l.key, response, &w.answer)
+	if err != nil {
+		return o.fail(w, err)
+	}
+	for i := range w.answer.Records {
+		rec := &w.answer.Records[i]
+		if gone || rec.Err != nil || string(rec.Key) != string(l.key) {
+			continue // a 404 deletes nothing here: deletions are reconciliation's to decide (6)
+		}
+		if err := o.second(w, l.stream, rec); err != nil {
+			return o.fail(w, err)
+		}
+	}
+	return o.resume(w)
+}
+
+// second publishes a held version that upstream confirmed.
+func (o *ownership) second(w *walk, s *stream, rec *source.Record) error {
+	body := w.answer.Body
+	known, ok := s.table.Get(rec.Key, rec.KeyHash)
+	live := ok && known.Flags&state.Grave == 0
+	if rec.Kind == source.Live && ok && rec.Version.Compare(known.Version) < 0 && !(live && known.Hash == rec.Hash) {
+		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)
+	}
+	return o.compare(w, rec, body)
+}

@@ -1,0 +1,346 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/codec"
+	"tidemark/internal/fetch"
+	"tidemark/internal/kafka"
+	"tidemark/internal/source"
+)
+
+// ownership is one fenced session with everything staged in it. It dies whole: after any error its batches are forgotten and
+// the connection is owned anew (K14).
+type ownership struct {
+	*Connection
+	session *kafka.Session
+	ctx     context.Context // of the fetchers; ends with the ownership
+
+	filling, committing *batch
+	free                []*kafka.Batch // records of batches that are done with
+	batches             uint64
+	rest                *half
+	tokens              []*tokenWrite // each travels alone, before anything else (K19)
+	agreed              chan error
+	pages               chan fetched
+	committed           chan error
+	fetchers            sync.WaitGroup
+
+	number  int64 // of the last event, for ce_id
+	said    codec.Event
+	headers []cdc.Header
+	slab    []byte
+	scratch []byte
+	cursor  []byte
+}
+
+// own runs one ownership of the connection: from the fence to the first trouble.
+func (c *Connection) own(ctx context.Context, assigned func() bool) error {
+	c.phase("owning")
+	if err := c.topics(ctx); err != nil {
+		return err
+	}
+	session, err := kafka.Own(ctx, c.kafka, c.claim(assigned)) // fence, lost markers, owner record (3)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	c.phase("restoring")
+	if err := c.restore(ctx, session); err != nil { // first time all of the shard, later its tail (K9)
+		return err
+	}
+	o := c.begin(ctx, session)
+	defer o.release()
+	c.phase("running")
+	return o.run(ctx)
+}
+
+// begin makes the ownership of a restored connection.
+func (c *Connection) begin(ctx context.Context, session *kafka.Session) *ownership {
+	o := &ownership{
+		Connection: c, session: session, pages: make(chan fetched), committed: make(chan error, 1), agreed: make(chan error, 1),
+	}
+	c.vault.begin()
+	fetching, cancel := context.WithCancelCause(ctx)
+	o.ctx = fetching
+	c.stopFetching = cancel
+	o.filling = o.fresh()
+	return o
+}
+
+// fresh returns an empty batch.
+func (o *ownership) fresh() *batch {
+	o.batches++
+	var records *kafka.Batch
+	if n := len(o.free); n > 0 {
+		records, o.free = o.free[n-1], o.free[:n-1]
+	} else {
+		records = kafka.NewBatch()
+	}
+	return newBatch(o.batches, records)
+}
+
+// release ends the ownership: fetchers are stopped and waited for, everything staged is forgotten (2). Sightings, tables and
+// checkpoints as last committed, and a token in hand stay with the connection.
+func (o *ownership) release() {
+	o.stopFetching(errOver)
+	o.vault.end()
+	if o.rest != nil {
+		o.rest.page.release()
+	}
+	o.session.Close() // ends a commit under way
+	if o.committing != nil {
+		<-o.committed
+	}
+	o.fetchers.Wait()
+	for _, s := range o.streams {
+		s.drop()
+	}
+	for _, p := range o.partitions {
+		p.staged, p.walk = nil, nil
+		p.recent.drop()
+	}
+}
+
+var errOver = errors.New("the ownership is over")
+
+// run is the loop: one goroutine, and nobody else touches the connection's tables, checkpoints and batches.
+func (o *ownership) run(ctx context.Context) error {
+	o.settleToken()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		o.send() // committer idle and filling not empty: hand it over; that is group commit
+		timer.Reset(o.pause(time.Now()))
+		select {
+		case page := <-o.intake(): // nil while filling is full: back-pressure
+			if err := o.accept(page); err != nil {
+				return err
+			}
+		case err := <-o.committed:
+			if err := o.settle(err); err != nil { // staged becomes committed (2)
+				return err
+			}
+		case <-timer.C:
+			if err := o.tick(time.Now()); err != nil {
+				return err
+			}
+		case t := <-o.vault.writes:
+			o.tokens = append(o.tokens, t)
+		case err := <-o.agreed: // the token in hand is the one that Kafka holds
+			if err := o.open(err); err != nil {
+				return err
+			}
+		case reply := <-o.asked: // status, and what commands ask
+			reply <- o.status()
+		case <-ctx.Done():
+			return o.drain(ctx)
+		}
+	}
+}
+
+// intake is where pages come from; nil while a page waits for room (back-pressure) or a token waits to be stored (K19).
+func (o *ownership) intake() <-chan fetched {
+	if o.rest != nil {
+		return nil
+	}
+	return o.pages
+}
+
+// pause is how long the loop may wait until something is due.
+func (o *ownership) pause(now time.Time) time.Duration {
+	wait := time.Minute
+	if p := o.schedule.next(); p != nil {
+		wait = min(wait, p.due.Sub(now))
+	}
+	if o.committing == nil && !o.filling.empty() {
+		wait = min(wait, o.filling.since.Add(patience).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// tick begins every pass that is due, and the chores.
+func (o *ownership) tick(now time.Time) error {
+	for p := o.schedule.next(); p != nil && !p.due.After(now); p = o.schedule.next() {
+		o.schedule.remove(p)
+		if err := o.start(p, now); err != nil {
+			return err
+		}
+	}
+	return o.chores(now)
+}
+
+// chores are what an owner does beside reading: the heartbeat (K12) and another look at its topics (K2).
+func (o *ownership) chores(now time.Time) error {
+	if now.Sub(o.lastCommit) > heartbeatEvery && o.committing == nil && o.filling.empty() { // K12
+		b := o.fresh()
+		b.heartbeat = true
+		o.commit(b)
+	}
+	if now.Sub(o.verified) > verifyEvery { // K2: while running too
+		o.verified = now
+		if err := o.session.Verify(o.ctx); err != nil {
+			if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope <= cdc.Stream {
+				o.haltTopics(err)
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	heartbeatEvery = 24 * time.Hour
+	verifyEvery    = 5 * time.Minute
+)
+
+// start begins a pass of p, or goes on with the one that its checkpoint holds.
+func (o *ownership) start(p *partition, now time.Time) error {
+	cp := p.checkpoint()
+	if cp.Request != "" && cp.Request != p.request.RequestPrint { // P23: Begin drops it
+		o.log.Warn("the request changed: its cursor is void, a full pass begins", "partition", p.label)
+	}
+	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
+	w := &walk{partition: p, position: position, began: now, older: map[refusal]uint64{}}
+	p.walk = w
+	if ids := p.recent.ids(); len(ids) > 0 {
+		w.position.Remember(ids) // P13
+	}
+	if err != nil {
+		return o.fail(w, err)
+	}
+	return o.resume(w)
+}
+
+// settleToken makes the grant in hand and the one in Kafka agree, before anything is polled: a token that was got in an
+// ownership that ended is stored first (K19, 9).
+func (o *ownership) settleToken() {
+	o.fetchers.Add(1)
+	go func() {
+		defer o.fetchers.Done()
+		o.agreed <- o.client.Settle(o.ctx)
+	}()
+}
+
+// open begins to poll, once the token is settled.
+func (o *ownership) open(err error) error {
+	if err != nil {
+		return err
+	}
+	return o.planAll(time.Now())
+}
+
+// advance sends the request for the walk's next page, unless lookups have to be asked first (P1: they take turns).
+func (o *ownership) advance(w *walk) error {
+	if len(w.lookups) > 0 {
+		l := w.lookups[0]
+		w.lookups = w.lookups[1:]
+		return o.lookUp(w, l)
+	}
+	request, err := w.partition.request.Compose(&w.position)
+	if err != nil {
+		return err
+	}
+	o.fetch(w, nil, request)
+	return nil
+}
+
+// resume goes on with a walk between two pages.
+func (o *ownership) resume(w *walk) error {
+	if w.ended {
+		return o.border(w)
+	}
+	if err := o.advance(w); err != nil {
+		return o.fail(w, err)
+	}
+	return nil
+}
+
+// fetch starts the fetcher of one request. Its page reaches the loop, or is released when the ownership ends.
+func (o *ownership) fetch(w *walk, l *lookup, request *fetch.Request) {
+	o.fetchers.Add(1)
+	go func() {
+		defer o.fetchers.Done()
+		f := fetched{walk: w, lookup: l}
+		if request != nil { // P13: a spool is played without asking
+			f.response, f.err = o.client.Do(o.ctx, request)
+		}
+		select {
+		case o.pages <- f:
+		case <-o.ctx.Done():
+			f.release()
+		}
+	}()
+}
+
+// fail ends a pass that cannot go on, as the error's remedy and reach say. What it returns ends the ownership.
+func (o *ownership) fail(w *walk, err error) error {
+	p := w.partition
+	remedy, scope := cdc.Verdict(err)
+	p.walk = nil
+	now := time.Now()
+	switch {
+	case o.ctx.Err() != nil:
+		return nil // the ownership ends; whoever ended it says why
+	case remedy == cdc.Reopen, scope >= cdc.Connection && remedy == cdc.Halt:
+		return err
+	case remedy == cdc.Halt && scope == cdc.Stream:
+		for _, s := range o.streams {
+			if s.request == p.request {
+				o.haltStream(s, err)
+			}
+		}
+		return nil
+	case remedy == cdc.Halt:
+		p.halted = err
+		o.log.Error("partition halted", "partition", p.label, "error", err)
+		return nil
+	case remedy == cdc.Expired: // P17: a full pass
+		o.log.Warn("the cursor is not known upstream any more: a full pass begins", "partition", p.label, "error", err)
+		o.expire(p, now)
+		return nil
+	}
+	p.failures++
+	p.paused = err
+	if cp := p.checkpoint(); remedy == cdc.Restart && cp.Anchor != "" { // P17: a dead page token; the pass begins at its cursor
+		o.filling.checkpoint(p, source.Restart(cp), now)
+	}
+	if remedy == cdc.Restart && p.failures <= restartsAtOnce {
+		o.log.Info("the pass begins again", "partition", p.label, "error", err)
+		o.schedule.at(p, now)
+		return nil
+	}
+	wait := backoff(p.label, p.failures)
+	o.log.Warn("the pass failed and is tried again", "partition", p.label, "in", wait.Round(time.Second), "error", err)
+	o.schedule.at(p, now.Add(wait))
+	return nil
+}
+
+// restartsAtOnce is how many passes in a row may begin again without a pause (P9, P17).
+const restartsAtOnce = 3
+
+// expire drops the cursor of p and begins a full pass (P17). Should that expire at once too, it waits as for a failure.
+func (o *ownership) expire(p *partition, now time.Time) {
+	p.failures++
+	o.filling.checkpoint(p, source.Expire(p.checkpoint()), now)
+	if p.failures > 1 {
+		now = now.Add(backoff(p.label, p.failures))
+	}
+	o.schedule.at(p, now)
+}
+
+// haltTopics halts the streams whose topics err names.
+func (o *ownership) haltTopics(err error) {
+	for _, bad := range kafka.BadTopics(err) {
+		for _, s := range o.streams {
+			if s.topic.Name == bad.Topic {
+				o.haltStream(s, err)
+			}
+		}
+	}
+}

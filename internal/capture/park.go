@@ -1,0 +1,92 @@
+package capture
+
+import (
+	"strconv"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/offsets"
+	"tidemark/internal/source"
+)
+
+// refusal identifies a record that the broker refused by itself (K15).
+type refusal struct {
+	stream *stream
+	key    string
+}
+
+// park puts a record into the dead-letter topic, in the transaction of its page, once per content (P19): a bad record does
+// not block its page, and nothing unreadable is skipped (7).
+func (o *ownership) park(w *walk, s *stream, rec *source.Record, body []byte, cause error) error {
+	if remedy, scope := cdc.Verdict(cause); remedy == cdc.Halt && scope >= cdc.Stream {
+		return cause
+	}
+	w.parked++
+	hash := rec.Hash
+	if hash == 0 {
+		hash = rec.RawHash
+	}
+	name := string(rec.Key)
+	if offsets.CheckKey(rec.Key) != nil {
+		name = offsets.NoKey(hash) // K5
+	}
+	if before, ok := s.parked.get(name); ok && before.Hash == offsets.Hex(hash) {
+		return nil
+	}
+	o.number++
+	id := o.session.Nonce() + "-" + strconv.FormatInt(o.number, 10)
+	p := offsets.Parked{
+		Hash: offsets.Hex(hash), Reason: cause.Error(), At: time.Now().UTC(), Partition: w.partition.spec.Name,
+		Cursor: string(o.cursorOf(w, rec)), ID: id, Size: rec.Raw.Len(),
+	}
+	value, err := offsets.Encode(p)
+	if err != nil {
+		return err
+	}
+	b := o.filling
+	b.records.DeadLetter([]byte(o.name+"/"+s.spec.Name+"/"+name), rec.Raw.Of(body), letterHeaders(o.name, s, w.partition, p))
+	b.records.Offset(offsets.Key{Kind: offsets.KindParked, Connection: o.name, Stream: s.spec.Name, Name: name}.Append(nil), value)
+	b.of(s).Parked++
+	b.events++
+	b.touch(time.Now())
+	s.parked.put(b.id, name, p)
+	o.log.Warn("record parked", "stream", s.spec.Name, "key", name, "reason", cause, "topic", o.kafka.DeadLettersTopic())
+	return nil
+}
+
+// letterHeaders hold what must survive a cut of the dead letter's value (K15), and what a replay needs (P19).
+func letterHeaders(connection string, s *stream, p *partition, parked offsets.Parked) []cdc.Header {
+	text := func(key, value string) cdc.Header { return cdc.Header{Key: key, Value: []byte(value)} }
+	return []cdc.Header{
+		text("connection", connection), text("stream", s.spec.Name), text("partition", p.spec.Name), text("topic", s.topic.Name),
+		text("reason", parked.Reason), text("hash", hex(parked.Hash)), text("cursor", parked.Cursor), text("id", parked.ID),
+		text("size", strconv.Itoa(parked.Size)), text("at", parked.At.Format(time.RFC3339Nano)),
+	}
+}
+
+func hex(h offsets.Hex) string {
+	b, _ := h.MarshalText() // never fails
+	return string(b)
+}
+
+// unexcept removes what was noted of a key as an exception, once it is published or seen as it should be.
+func (o *ownership) unexcept(s *stream, key []byte) {
+	if len(s.parked.committed)+len(s.parked.staged)+len(s.held.committed)+len(s.held.staged) == 0 {
+		return
+	}
+	b := o.filling
+	if _, ok := s.parked.get(string(key)); ok {
+		s.parked.remove(b.id, string(key))
+		b.records.Offset(offsets.Key{Kind: offsets.KindParked, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
+		b.of(s)
+		b.events++
+		b.touch(time.Now())
+	}
+	if _, ok := s.held.get(string(key)); ok {
+		s.held.remove(b.id, string(key))
+		b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
+		b.of(s)
+		b.events++
+		b.touch(time.Now())
+	}
+}

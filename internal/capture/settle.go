@@ -1,0 +1,208 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
+)
+
+// send hands the filling batch to the committer if that is idle: one page per transaction when there is little to do, large
+// ones under load, and no timer (group commit). A token goes first and alone (K19).
+func (o *ownership) send() {
+	if o.committing != nil {
+		return
+	}
+	if len(o.tokens) > 0 {
+		t := o.tokens[0]
+		o.tokens = o.tokens[1:]
+		b := o.fresh()
+		b.token = t
+		b.records.Offset(t.key, t.value)
+		o.commit(b)
+		return
+	}
+	if !o.filling.ready(time.Now()) {
+		return
+	}
+	b := o.filling
+	if err := o.seal(b); err != nil {
+		// What cannot be written stays out of Kafka with all that came with it; the loop hears of it as of a failed commit.
+		o.committing = b
+		o.committed <- err
+	} else {
+		o.commit(b)
+	}
+	o.filling = o.fresh()
+}
+
+// seal adds what a transaction ends with: the stream records with count and digest as of this batch (K16), and the newest
+// checkpoint of each partition, behind everything that it passed (1).
+func (o *ownership) seal(b *batch) error {
+	for s := range b.streams {
+		value, err := offsets.Encode(s.record())
+		if err != nil {
+			return err
+		}
+		b.records.Offset(offsets.Key{Kind: offsets.KindStream, Connection: o.name, Stream: s.spec.Name}.Append(nil), value)
+	}
+	for p, cp := range b.checkpoints {
+		value, err := offsets.Encode(cp)
+		if err != nil {
+			return err
+		}
+		b.records.Offset(p.key, value)
+	}
+	return nil
+}
+
+// commit starts the committer: one transaction, one goroutine, one answer. Its deadlines are the session's own; a stopping
+// process does not cancel a transaction that has begun.
+func (o *ownership) commit(b *batch) {
+	o.committing = b
+	b.sent = time.Now()
+	ctx := context.WithoutCancel(o.ctx)
+	go func() {
+		if b.heartbeat {
+			o.committed <- o.session.Heartbeat(ctx)
+			return
+		}
+		o.committed <- o.session.Commit(ctx, b.records)
+	}()
+}
+
+// settle takes the outcome of the transaction in flight. Known to be committed: staged becomes committed (2). Anything else:
+// the outcome is unknown, and Kafka is read again (K9, K14).
+func (o *ownership) settle(err error) error {
+	b := o.committing
+	o.committing = nil
+	took := time.Since(b.sent)
+	o.bound.Observe(took, err)
+	if err != nil {
+		var rejected *kafka.RejectedError
+		if errors.As(err, &rejected) {
+			o.refuse(b, rejected.Indexes)
+		}
+		return err
+	}
+	o.applied = o.session.Applied()
+	o.lastCommit = time.Now()
+	o.commits.note(b, took)
+	for s, c := range b.streams {
+		s.settle(b.id)
+		s.total.add(*c)
+		s.known = true
+	}
+	for p, cp := range b.checkpoints {
+		p.committed = cp
+		if p.stagedIn == b.id {
+			p.staged = nil
+		}
+	}
+	for p, ids := range b.recent {
+		p.recent.settle(ids)
+	}
+	if b.token != nil {
+		o.vault.settled(b.token)
+	}
+	b.records.Reset()
+	o.free = append(o.free, b.records)
+	if o.rest != nil {
+		o.send()
+		return o.take(o.rest)
+	}
+	return nil
+}
+
+// drainFor bounds what SIGTERM waits for: the batch in flight and the one that is filled.
+const drainFor = 6 * time.Second
+
+// drain ends the ownership in order: reading has stopped; what was begun is committed, then what was staged, as far as the
+// deadline allows. What is not known by then is safe: the next owner reads what Kafka holds.
+func (o *ownership) drain(ctx context.Context) error {
+	o.stopFetching(errOver)
+	deadline := time.NewTimer(drainFor)
+	defer deadline.Stop()
+	cause := context.Cause(ctx)
+	if o.rest != nil { // a half page has no checkpoint yet: its records are read again
+		o.rest.page.release()
+		o.rest = nil
+	}
+	idle := make(chan struct{})
+	go func() { // waits for the fetchers: a refresh that has begun ends with its token stored (K19)
+		o.fetchers.Wait()
+		close(idle)
+	}()
+	for o.filling.urgent = true; ; {
+		o.send()
+		if o.committing == nil && idle == nil {
+			return cause
+		}
+		select {
+		case <-idle:
+			idle = nil
+		case err := <-o.committed:
+			if err := o.settle(err); err != nil {
+				return errors.Join(cause, err)
+			}
+		case t := <-o.vault.writes: // a token in hand is stored before we go (K19)
+			o.tokens = append(o.tokens, t)
+		case <-deadline.C:
+			return cause
+		}
+	}
+}
+
+// refuse notes the records that the broker refused by themselves, so that the next try parks them (K15).
+func (o *ownership) refuse(b *batch, indexes []int) {
+	for _, i := range indexes {
+		if l, ok := b.letters[i]; ok {
+			o.refused[refusal{l.stream, l.key}] = l.hash
+		}
+	}
+}
+
+// plan puts a partition back into the schedule after a pass.
+func (o *ownership) plan(p *partition, now time.Time) error {
+	every, err := p.request.Every(p.spec, now.Add(o.skew))
+	if err != nil {
+		return err
+	}
+	p.due = phase(o.name+"/"+p.label, every, now) // P22: by a hash of the name
+	o.schedule.at(p, p.due)
+	return nil
+}
+
+// planAll schedules every partition of a new ownership: what was never read, or was interrupted, is due now.
+func (o *ownership) planAll(now time.Time) error {
+	for _, p := range o.partitions {
+		switch cp := p.committed; {
+		case p.halted != nil:
+		case cp.Passes == 0, cp.Anchor != "", !p.planned:
+			p.planned = true
+			o.schedule.at(p, now)
+		case p.failures > 0:
+			o.schedule.at(p, now.Add(backoff(p.label, p.failures)))
+		default:
+			if err := o.plan(p, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// commitStats are what is shown of transactions.
+type commitStats struct {
+	Count, Records int64
+	Last           time.Time
+	Took           time.Duration // of the last
+}
+
+func (c *commitStats) note(b *batch, took time.Duration) {
+	c.Count++
+	c.Records += int64(b.records.Len())
+	c.Last, c.Took = time.Now(), took
+}

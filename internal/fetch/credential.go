@@ -1,0 +1,92 @@
+package fetch
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"tidemark/internal/cdc"
+)
+
+// Credential puts on a request what proves who asks. The implementations are [Static] and [OAuth2].
+type Credential interface {
+	// Apply puts the credential on r, getting a new one first where there is none, through c; it may block for that. The mark
+	// stands for what it put on.
+	Apply(ctx context.Context, c *Client, r *http.Request) (mark uint64, err error)
+	// Reject hears that a request with that mark was answered by 401. It reports whether the next Apply gets another
+	// credential (or did already), so that it is worth asking again.
+	Reject(mark uint64) bool
+	// Hide replaces the credential's secrets in text by ***.
+	Hide(text string) string
+}
+
+var _, _ Credential = Static{}, (*OAuth2)(nil)
+
+// Static is a credential that never changes: a header or a query parameter. Make one by Bearer, Header, Query or Basic.
+type Static struct {
+	header, query string
+	value         cdc.Secret
+	hidden        []cdc.Secret
+}
+
+// Bearer returns "Authorization: Bearer token" (RFC 6750).
+func Bearer(token cdc.Secret) Static {
+	return Static{header: "Authorization", value: cdc.NewSecret("Bearer " + token.Reveal()), hidden: []cdc.Secret{token}}
+}
+
+// Header returns an API key in the header called name.
+func Header(name string, key cdc.Secret) Static {
+	return Static{header: http.CanonicalHeaderKey(name), value: key, hidden: []cdc.Secret{key}}
+}
+
+// Query returns an API key in the query parameter called name.
+func Query(name string, key cdc.Secret) Static {
+	escaped := url.QueryEscape(key.Reveal())
+	return Static{query: url.QueryEscape(name), value: cdc.NewSecret(escaped), hidden: []cdc.Secret{key, cdc.NewSecret(escaped)}}
+}
+
+// Basic returns "Authorization: Basic …" (RFC 7617).
+func Basic(username string, password cdc.Secret) Static {
+	both := base64.StdEncoding.EncodeToString([]byte(username + ":" + password.Reveal()))
+	return Static{header: "Authorization", value: cdc.NewSecret("Basic " + both), hidden: []cdc.Secret{password, cdc.NewSecret(both)}}
+}
+
+// Apply implements Credential.
+func (s Static) Apply(_ context.Context, _ *Client, r *http.Request) (uint64, error) {
+	text := s.value.Reveal()
+	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+		return 0, cdc.Errorf(cdc.Halt, cdc.Connection, "request", "Does the file it comes from end in a line break? Write the secret without one and restart the connection.",
+			"the credential holds a control character")
+	}
+	switch {
+	case s.header != "":
+		r.Header[s.header] = []string{text}
+	case r.URL.RawQuery == "":
+		r.URL.RawQuery = s.query + "=" + text
+	default:
+		r.URL.RawQuery += "&" + s.query + "=" + text
+	}
+	return 0, nil
+}
+
+// Reject implements Credential: there is no other one.
+func (s Static) Reject(uint64) bool { return false }
+
+// Hide implements Credential.
+func (s Static) Hide(text string) string {
+	for _, h := range s.hidden {
+		text = hidden(text, h)
+	}
+	return text
+}
+
+// hidden replaces secret in text. One of less than four bytes hides nothing that could not be guessed, and its *** would
+// stand everywhere.
+func hidden(text string, secret cdc.Secret) string {
+	if s := secret.Reveal(); len(s) >= 4 {
+		return strings.ReplaceAll(text, s, secret.String())
+	}
+	return text
+}

@@ -1,0 +1,98 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// grant is what OAuth gave out. Refresh tokens are single-use: handing out a new one revokes the old (APIS.md §1).
+type grant struct {
+	refresh  string               // the refresh token that is good
+	previous string               // with TokenGrace: the one before it, until newest is used
+	newest   string               // the access token handed out together with refresh
+	access   map[string]time.Time // access tokens, until when they are good
+	count    int
+}
+
+// tokens answers a token request. The lock is held.
+func (s *SalesLoft) tokens(q *http.Request, now time.Time) (int, []byte) {
+	id, secret := q.PostForm.Get("client_id"), q.PostForm.Get("client_secret")
+	if user, password, ok := q.BasicAuth(); ok {
+		id, secret = user, password
+	}
+	g := &s.grant
+	refresh := q.PostForm.Get("refresh_token")
+	switch kind := q.PostForm.Get("grant_type"); {
+	case id != ClientID || secret != ClientSecret:
+		return oauthError(http.StatusUnauthorized, "invalid_client", "Client authentication failed due to unknown client, no client authentication included, or unsupported authentication method.")
+	case kind == "client_credentials":
+		return http.StatusOK, s.issue("", now)
+	case kind != "refresh_token":
+		return oauthError(http.StatusBadRequest, "unsupported_grant_type", "The authorization grant type is not supported by the authorization server.")
+	case refresh == "" || refresh != g.refresh && refresh != g.previous:
+		return oauthError(http.StatusBadRequest, "invalid_grant", "The provided authorization grant is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.")
+	}
+	if s.o.TokenGrace {
+		g.previous = refresh
+	}
+	s.stats.Refreshes++
+	g.refresh = fmt.Sprintf("simulated-refresh-token-%d", g.count+1)
+	return http.StatusOK, s.issue(g.refresh, now)
+}
+
+// issue hands out an access token, and the refresh token if there is one.
+func (s *SalesLoft) issue(refresh string, now time.Time) []byte {
+	g := &s.grant
+	g.count++
+	token := fmt.Sprintf("simulated-access-token-%d-%016x", g.count, s.random.Uint64())
+	g.access[token] = now.Add(s.o.TokenLife)
+	answer := map[string]any{
+		"access_token": token, "token_type": "bearer", "scope": "public",
+		"expires_in": int(s.o.TokenLife.Seconds()), "created_at": now.Unix(),
+	}
+	if refresh != "" {
+		g.newest = token
+		answer["refresh_token"] = refresh
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		panic(err) // texts and numbers
+	}
+	return body
+}
+
+func oauthError(status int, code, text string) (int, []byte) {
+	return status, fmt.Appendf(nil, `{"error":%q,"error_description":%q}`, code, text)
+}
+
+// authorized reports whether a bearer token is good. The lock is held.
+func (s *SalesLoft) authorized(token string, now time.Time) bool {
+	if token == s.o.APIKey {
+		return true
+	}
+	until, known := s.grant.access[token]
+	if !known || !now.Before(until) {
+		return false
+	}
+	if token == s.grant.newest { // the client has the new pair: the old refresh token has done its work
+		s.grant.previous = ""
+	}
+	return true
+}
+
+// ExpireTokens ends every access token now; the refresh token stays good.
+func (s *SalesLoft) ExpireTokens() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.grant.access)
+}
+
+// RevokeGrant ends access and refresh tokens: only a person can grant anew.
+func (s *SalesLoft) RevokeGrant() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.grant.access)
+	s.grant.refresh, s.grant.previous = "", ""
+}

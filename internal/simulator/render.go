@@ -1,0 +1,217 @@
+package simulator
+
+import (
+	"strconv"
+	"time"
+)
+
+// kind says what a resource is.
+type kind struct {
+	path    string   // below /v2
+	filters bool     // has updated_at[…]; the others are snapshot streams
+	sorts   []string // sort_by; the first is the default
+	write   func(*writer)
+}
+
+// kinds returns the resources in the order of Options.
+func kinds() []kind {
+	both := []string{"updated_at", "created_at"}
+	return []kind{
+		{"people", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).person},
+		{"accounts", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).account},
+		{"activities/calls", true, both, (*writer).call},
+		{"activities/emails", true, both, (*writer).email},
+		{"cadences", true, both, (*writer).cadence},
+		{"cadence_memberships", true, append([]string{"added_at"}, both...), (*writer).membership},
+		{"notes", true, both, (*writer).note},
+		{"users", false, []string{"id", "created_at", "updated_at"}, (*writer).user},
+	}
+}
+
+// Words, as JSON has them between quotes.
+var (
+	firstNames = []string{"Ada", "Grace", "Zo\u00eb", "Bj\\u00f6rn", "Mei", "Ren\u00e9e", "Kofi", "Sinéad", "Juan \\\"Johnny\\\"", "Olu"}
+	lastNames  = []string{"Lovelace", "Hopper", "O'Neil", "Müller", "de la Cruz", "李", "Nkrumah", "Smith-Jones", "Åström", "Tan"}
+	titles     = []string{"VP of Sales", "Account Executive", "Head of Growth \\u0026 Partnerships", "CTO", "Buyer", "Office Manager"}
+	cities     = []string{"Atlanta", "São Paulo", "Zürich", "New York", "Indianapolis", "Kraków"}
+	companies  = []string{"Acme", "Globex", "Initech", "Umbrella \\/ Sons", "Hooli", "Stark 🚀"}
+	industries = []string{"Software", "Manufacturing", "Retail", "Healthcare"}
+	outcomes   = []string{"Connected", "Left Voicemail", "No Answer", "Gatekeeper"}
+	moods      = []string{"Interested", "Not Now", "Neutral"}
+	stages     = []string{"active", "completed", "removed", "staged"}
+)
+
+// writer appends one record as JSON.
+type writer struct {
+	b        []byte
+	seed     uint64
+	zone     *time.Location
+	m        moment
+	created  int64
+	bare     bool // no member yet
+	badText  bool // the next text becomes an object (WrongType)
+	badTruth bool // the next boolean becomes a text (WrongType)
+}
+
+// render appends the record's JSON at moment m. It depends on nothing but its arguments, so that the history need not keep it.
+func (s *SalesLoft) render(dst []byte, r *resource, m moment, created int64) []byte {
+	w := writer{b: append(dst, '{'), seed: uint64(s.o.Seed), zone: s.o.Zone, m: m, created: created, bare: true}
+	w.badText, w.badTruth = m.spoil == WrongType, m.spoil == WrongType
+	if m.spoil != NoKey {
+		w.number("id", m.id)
+	}
+	w.time("created_at", created)
+	w.time("updated_at", m.updated)
+	r.write(&w)
+	if m.spoil == Huge {
+		w.name("padding")
+		w.b = append(w.b, '"')
+		for range 2 << 20 / 64 {
+			w.b = append(w.b, "................................................................"...)
+		}
+		w.b = append(w.b, '"')
+	}
+	return append(w.b, '}')
+}
+
+// draw is a number that the record always has under salt; shift is one that changes with its content.
+func (w *writer) draw(salt uint64) uint64 { return mix(w.seed ^ uint64(w.m.id)<<20 ^ salt) }
+
+func (w *writer) shift(salt uint64) uint64 { return mix(w.draw(salt) + uint64(w.m.content)) }
+
+// mix is the finalizer of splitmix64.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func word(list []string, draw uint64) string { return list[draw%uint64(len(list))] }
+
+func (w *writer) name(name string) {
+	if !w.bare {
+		w.b = append(w.b, ',')
+	}
+	w.bare = false
+	w.b = append(w.b, '"')
+	w.b = append(w.b, name...)
+	w.b = append(w.b, '"', ':')
+}
+
+// text writes parts, which are escaped already, as one text.
+func (w *writer) text(name string, parts ...string) {
+	w.name(name)
+	if w.badText {
+		w.badText = false
+		w.b = append(w.b, `{"unexpected":true}`...)
+		return
+	}
+	w.b = append(w.b, '"')
+	for _, part := range parts {
+		w.b = append(w.b, part...)
+	}
+	w.b = append(w.b, '"')
+}
+
+func (w *writer) number(name string, n int64) {
+	w.name(name)
+	w.b = strconv.AppendInt(w.b, n, 10)
+}
+
+func (w *writer) truth(name string, v bool) {
+	w.name(name)
+	if w.badTruth {
+		w.badTruth = false
+		w.b = append(w.b, `"maybe"`...)
+		return
+	}
+	w.b = strconv.AppendBool(w.b, v)
+}
+
+func (w *writer) null(names ...string) {
+	for _, name := range names {
+		w.name(name)
+		w.b = append(w.b, "null"...)
+	}
+}
+
+// time writes an instant as the API does: six digits and the team's own offset.
+func (w *writer) time(name string, at int64) {
+	if at == null {
+		w.null(name)
+		return
+	}
+	w.name(name)
+	w.b = append(w.b, '"')
+	w.b = time.UnixMicro(at).In(w.zone).AppendFormat(w.b, layout)
+	w.b = append(w.b, '"')
+}
+
+const layout = "2006-01-02T15:04:05.000000-07:00"
+
+// reference writes {"id":…,"_href":…}; null for id 0.
+func (w *writer) reference(name, path string, id uint64) {
+	if id == 0 {
+		w.null(name)
+		return
+	}
+	w.name(name)
+	w.b = append(w.b, `{"id":`...)
+	w.b = strconv.AppendUint(w.b, id, 10)
+	w.b = append(w.b, `,"_href":"https://api.salesloft.com/v2/`...)
+	w.b = append(w.b, path...)
+	w.b = append(w.b, '/')
+	w.b = strconv.AppendUint(w.b, id, 10)
+	w.b = append(w.b, '"', '}')
+}
+
+// object writes an object whose members f writes.
+func (w *writer) object(name string, f func()) {
+	w.name(name)
+	w.b = append(w.b, '{')
+	w.bare = true
+	f()
+	w.b = append(w.b, '}')
+	w.bare = false
+}
+
+// list writes an array of texts.
+func (w *writer) list(name string, texts ...string) {
+	w.name(name)
+	w.b = append(w.b, '[')
+	for i, text := range texts {
+		if i > 0 {
+			w.b = append(w.b, ',')
+		}
+		w.b = append(w.b, '"')
+		w.b = append(w.b, text...)
+		w.b = append(w.b, '"')
+	}
+	w.b = append(w.b, ']')
+}
+
+// counters writes counts; all of them are functions of the moment's counts.
+func (w *writer) counters(names ...string) {
+	w.object("counts", func() {
+		for i, name := range names {
+			w.number(name, int64((w.m.counts+uint32(i))/uint32(i+1)))
+		}
+	})
+}
+
+// contacted is when the record was last contacted: never, for one in four, else a time that comes with its content.
+func (w *writer) contacted() int64 {
+	if w.draw(1)%4 == 0 {
+		return null
+	}
+	return w.created + int64(w.shift(2)%(90*86_400))*1_000_000 + int64(w.draw(3)%1_000_000)
+}
+
+// revision is the content as a text: it makes every content of a record differ from every other.
+func (w *writer) revision() string { return strconv.FormatUint(uint64(w.m.content), 10) }
+
+func (w *writer) digits(salt uint64, n int) string {
+	text := strconv.FormatUint(1_000_000_000_000+w.draw(salt)%1_000_000_000_000, 10)
+	return text[len(text)-n:]
+}

@@ -1,0 +1,598 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/record"
+)
+
+// maxPartitions bounds the product of a request's lists (10).
+const maxPartitions = 10_000
+
+// Overrides are what a connection changes of a definition.
+type Overrides struct {
+	// Streams are the chosen streams, each with what is changed of it; nil chooses all, as they are.
+	Streams map[string]StreamOverride
+	Rate    *RateOverride // nil: the definition's
+}
+
+// StreamOverride changes one stream; zero fields leave the definition's.
+type StreamOverride struct {
+	Interval       time.Duration
+	Hash           *HashOverride // replaces the definition's whole
+	ReconcileEvery time.Duration // -1: never
+	Topic          TopicSettings
+}
+
+// HashOverride are content rules of a connection's own (P23); at most one of the lists is set.
+type HashOverride struct{ Include, Exclude []string }
+
+// RateOverride replaces the account's budget; zero fields leave the definition's.
+type RateOverride struct {
+	Budget        float64
+	Per           time.Duration
+	MaxConcurrent int
+}
+
+// Bind fills in a connection's settings and returns the source that it reads. Values of config are texts, numbers, truth
+// values, lists of them, or cdc.Secret. Everything wrong is in one cdc.Error.
+func (d *Definition) Bind(connection string, config map[string]any, o Overrides) (*Source, error) {
+	b := &binder{def: d, source: &Source{Name: d.Name, Connection: connection}}
+	b.settings(config)
+	if len(b.problems) == 0 { // what follows would only repeat that a setting is missing
+		b.base()
+		b.auth()
+		b.rate(o.Rate)
+		b.streams(o.Streams)
+	}
+	if len(b.problems) > 0 {
+		return nil, &cdc.Error{Op: "configure", Where: connection, Err: errors.Join(b.problems...), Remedy: cdc.Halt, Scope: cdc.Connection,
+			Hint: fmt.Sprintf("Correct the connection in the connections file; `connector sources show %s` lists the settings of its source", d.Name)}
+	}
+	return b.source, nil
+}
+
+// binder makes one Source and keeps every problem it meets.
+type binder struct {
+	def      *Definition
+	source   *Source
+	problems []error
+}
+
+func (b *binder) fail(format string, args ...any) {
+	b.problems = append(b.problems, fmt.Errorf(format, args...))
+}
+
+func (b *binder) settings(config map[string]any) {
+	b.source.config = map[string]any{}
+	known := make([]string, len(b.def.config))
+	for i, s := range b.def.config {
+		known[i] = s.name
+		given, ok := config[s.name]
+		switch {
+		case ok && given != nil:
+			b.setting(s, given)
+		case s.fallback != nil:
+			b.source.config[s.name] = s.fallback
+		case s.optional:
+			b.source.config[s.name] = nil
+		default:
+			b.fail("config.%s is missing (declared in %s)", s.name, b.def.locationOf(s))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(config)) {
+		if !slices.Contains(known, name) {
+			b.fail("config.%s is no setting of %s%s", name, b.def.Name, suggest(name, known))
+		}
+	}
+}
+
+func (b *binder) setting(s *setting, given any) {
+	x, err := s.convert(given)
+	if err != nil {
+		if s.secret {
+			err = fmt.Errorf("it must be a %s", s.kind) // the value itself stays out of messages
+		}
+		b.fail("config.%s: %w (declared in %s)", s.name, err, b.def.locationOf(s))
+		return
+	}
+	b.source.config[s.name] = x
+	if text, ok := x.(string); ok && s.secret {
+		b.source.Secrets = append(b.source.Secrets, cdc.NewSecret(text))
+	}
+}
+
+// convert returns x as the setting's type. Numbers may come as text, since the environment knows nothing else.
+func (s *setting) convert(x any) (any, error) {
+	x = normal(x)
+	text, isText := x.(string)
+	if t, ok := x.(time.Time); ok { // YAML reads 2024-01-01 as a time
+		text, isText = t.Format(time.RFC3339Nano), true
+	}
+	switch s.kind {
+	case "list":
+		return convertList(x)
+	case "integer":
+		if isText {
+			if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+				return i, nil
+			}
+		}
+		if i, ok := x.(int64); ok {
+			return i, nil
+		}
+	case "number":
+		if i, ok := x.(int64); ok {
+			return float64(i), nil
+		}
+		if isText {
+			if f, err := strconv.ParseFloat(text, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
+				return f, nil
+			}
+		}
+		if f, ok := x.(float64); ok {
+			return f, nil
+		}
+	case "boolean":
+		if v, ok := x.(bool); ok || text == "true" || text == "false" {
+			return v || text == "true", nil
+		}
+	default:
+		if isText && text == "" {
+			return nil, errors.New("it is empty")
+		}
+		if isText {
+			return text, nil
+		}
+		if _, ok := x.([]any); !ok && x != nil {
+			return written(x)
+		}
+	}
+	return nil, fmt.Errorf("%s is no %s", shown(x), s.kind)
+}
+
+func shown(x any) string {
+	if s, ok := x.(string); ok {
+		return strconv.Quote(s)
+	}
+	return kindOf(x)
+}
+
+func convertList(x any) (any, error) {
+	list, ok := x.([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s is no list", shown(x))
+	}
+	out := make([]any, len(list))
+	for i, e := range list {
+		switch e := normal(e).(type) {
+		case string, int64, bool:
+			out[i] = e
+		default:
+			return nil, fmt.Errorf("element %d of the list is %s, not a text, a whole number or a truth value", i, kindOf(e))
+		}
+	}
+	return out, nil
+}
+
+// text evaluates a template over settings; "" where it is null.
+func (b *binder) text(t *template) string {
+	if t == nil {
+		return ""
+	}
+	x, ok, err := t.eval(&vars{config: b.source.config})
+	if err == nil && ok {
+		var s string
+		if s, err = written(x); err == nil {
+			return s
+		}
+	}
+	if err != nil {
+		b.fail("%s: %w", t.where, cause(err))
+	}
+	return ""
+}
+
+func cause(err error) error {
+	var e *cdc.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+func (b *binder) base() {
+	s := b.source
+	s.headers = b.def.headers
+	text, err := b.def.base.address(&vars{config: s.config}, 1)
+	if err != nil {
+		b.fail("base_url: %w", cause(err))
+		return
+	}
+	s.BaseURL = strings.TrimRight(text, "/")
+	b.origin("base_url", s.BaseURL)
+}
+
+// origin checks an absolute URL and adds its origin to those that may see credentials.
+func (b *binder) origin(what, text string) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		b.fail("%s %q: %v", what, text, errors.Unwrap(err))
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+		b.fail("%s %q must begin with https:// (or http://) and a host", what, text)
+	case u.User != nil:
+		b.fail("%s holds a user name or a password: that belongs into the authenticator", what)
+	case u.RawQuery != "" || u.Fragment != "":
+		b.fail("%s %q has a ? or # in it", what, text)
+	default:
+		if o := strings.ToLower(u.Scheme + "://" + u.Host); !slices.Contains(b.source.Origins, o) {
+			b.source.Origins = append(b.source.Origins, o)
+		}
+	}
+}
+
+func (b *binder) auth() {
+	a := b.def.auth
+	out := Auth{Kind: a.kind, Header: a.header, Query: a.query, GrantType: a.grant, Scopes: a.scopes}
+	get := func(key string) string { return b.text(a.settings[key]) }
+	need := func(key string) string {
+		s := get(key)
+		if s == "" && len(b.problems) == 0 {
+			b.fail("authenticator %s: %s is empty", a.kind, key)
+		}
+		return s
+	}
+	switch a.kind {
+	case AuthBearer:
+		out.Value = cdc.NewSecret(need("token"))
+	case AuthAPIKey:
+		out.Value = cdc.NewSecret(need("value"))
+	case AuthBasic:
+		out.Username, out.Password = get("username"), cdc.NewSecret(get("password"))
+		switch { // both optional and absent: the API stands open
+		case out.Username == "" && out.Password.IsZero():
+			out = Auth{Kind: AuthNone}
+		case out.Username == "":
+			b.fail("authenticator basic: there is a password, and no username")
+		}
+	case AuthOAuth2:
+		out.TokenURL, out.ClientID = need("token_url"), need("client_id")
+		out.ClientSecret, out.RefreshToken = cdc.NewSecret(need("client_secret")), cdc.NewSecret(need("refresh_token"))
+		if out.TokenURL != "" {
+			b.origin("token_url", out.TokenURL)
+		}
+	}
+	for _, s := range []cdc.Secret{out.Value, out.Password, out.ClientSecret, out.RefreshToken} {
+		if !s.IsZero() && !slices.Contains(b.source.Secrets, s) {
+			b.source.Secrets = append(b.source.Secrets, s)
+		}
+	}
+	b.source.Auth = out
+}
+
+func (b *binder) rate(o *RateOverride) {
+	r := b.def.rate
+	if o != nil {
+		if o.Budget > 0 {
+			r.Budget = o.Budget
+		}
+		if o.Per > 0 {
+			r.Per = o.Per
+		}
+		if o.MaxConcurrent > 0 {
+			r.MaxConcurrent = o.MaxConcurrent
+		}
+	}
+	if r.Per == 0 {
+		r.Per = time.Minute
+	}
+	b.source.Rate = r
+}
+
+func (b *binder) streams(chosen map[string]StreamOverride) {
+	for _, name := range slices.Sorted(maps.Keys(chosen)) {
+		if names := b.def.StreamNames(); !slices.Contains(names, name) {
+			b.fail("stream %s is not in %s%s: it has %s", name, b.def.Name, suggest(name, names), strings.Join(names, ", "))
+		}
+	}
+	for _, p := range b.def.streams {
+		o, ok := chosen[p.stream.Name]
+		if ok || chosen == nil {
+			b.stream(p, o)
+		}
+	}
+	if len(b.source.Streams) == 0 && len(b.problems) == 0 {
+		b.fail("no stream is chosen")
+	}
+}
+
+// stream copies a blueprint: what a connection changes, and what evaluations keep, is its own.
+func (b *binder) stream(p *blueprint, o StreamOverride) {
+	st, req := p.stream, p.request
+	st.Index = len(b.source.Streams)
+	st.filter, st.delete, st.gone = p.stream.filter.clone(), p.stream.delete.clone(), p.stream.gone.clone()
+	st.request, req.source = &req, b.source
+	req.Streams = []*Stream{&st}
+	req.records = []selection{{path: p.request.records[0].path, stream: &st}}
+	if p.request.incremental != nil {
+		in := *p.request.incremental
+		b.start(&in, p)
+		req.incremental = &in
+	}
+	b.partitions(&req, p.partitions)
+	b.override(&st, &req, o)
+	if req.list.url != nil {
+		b.address(&req)
+	}
+	req.prints(func(name string) bool {
+		s := (&scope{config: b.def.config}).setting(name)
+		return s != nil && s.secret
+	})
+	b.warn(&st)
+	b.source.Streams = append(b.source.Streams, &st)
+	b.source.Requests = append(b.source.Requests, &req)
+}
+
+func (b *binder) warn(st *Stream) {
+	if st.ReconcileEvery == 0 && !st.Snapshot && st.delete == nil {
+		b.source.Warnings = append(b.source.Warnings, fmt.Sprintf("stream %s has no reconciliation: what vanishes upstream is never noticed", st.Name))
+	}
+	if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {
+		b.source.Warnings = append(b.source.Warnings,
+			fmt.Sprintf("stream %s compares only a part of its records: the other fields go stale downstream until something else changes", st.Name))
+	}
+}
+
+// start reads where a stream without a cursor begins.
+func (b *binder) start(in *incremental, p *blueprint) {
+	if p.start == nil {
+		return
+	}
+	x, ok, err := p.start.eval(&vars{config: b.source.config})
+	if err != nil {
+		b.fail("stream %s: %s: %w", p.stream.Name, p.start.where, cause(err))
+	}
+	if !ok || err != nil {
+		return
+	}
+	if in.start = x; in.kind != timestampCursor {
+		return
+	}
+	text, err := written(x)
+	if err != nil {
+		b.fail("stream %s: start: %w", p.stream.Name, err)
+		return
+	}
+	plainFormats := []*format{in.request, in.record, {name: "rfc3339", zone: time.UTC}}
+	if day, err := newFormat("date", ""); err == nil {
+		plainFormats = append(plainFormats, day)
+	}
+	for _, f := range plainFormats {
+		if t, err := f.parse([]byte(text)); err == nil {
+			in.startTime, in.start = t, in.request.value(t)
+			return
+		}
+	}
+	b.fail("stream %s: start %q is no time: write it as 2024-01-31 or 2024-01-31T00:00:00Z", p.stream.Name, text)
+}
+
+func (b *binder) partitions(req *Request, spreads []spread) {
+	req.partitions = nil
+	product := 1
+	for _, sp := range spreads {
+		dim := dimension{name: sp.name}
+		for _, t := range sp.values {
+			values, err := b.spread(t)
+			if err != nil {
+				b.fail("stream %s: partition %s (line %d): %w", req.Name, sp.name, sp.line, err)
+				break
+			}
+			dim.values = append(dim.values, values...)
+		}
+		seen := map[string]bool{}
+		for _, v := range dim.values {
+			if text := fmt.Sprint(v); seen[text] {
+				b.fail("stream %s: partition %s has %s twice", req.Name, sp.name, text)
+			} else {
+				seen[text] = true
+			}
+		}
+		req.partitions = append(req.partitions, dim)
+		if product *= len(dim.values); product > maxPartitions {
+			b.fail("stream %s: its lists multiply to more than %d partitions", req.Name, maxPartitions)
+			return
+		}
+	}
+}
+
+// spread returns the values of one element of a partition's list: a list in a setting counts with all of its elements.
+func (b *binder) spread(t *template) ([]any, error) {
+	x, ok, err := t.eval(&vars{config: b.source.config})
+	if err != nil {
+		return nil, cause(err)
+	}
+	list, isList := x.([]any)
+	switch {
+	case !ok || isList && len(list) == 0:
+		return nil, errNoValues
+	case !isList:
+		list = []any{x}
+	}
+	for _, v := range list {
+		switch v := v.(type) {
+		case string:
+			if v == "" {
+				return nil, errors.New("a value is empty")
+			}
+		case int64, bool:
+		default:
+			return nil, fmt.Errorf("%s cannot name a partition", kindOf(v))
+		}
+	}
+	return list, nil
+}
+
+func (b *binder) override(st *Stream, req *Request, o StreamOverride) {
+	if o.Interval > 0 {
+		req.Interval = Interval{fixed: o.Interval}
+	}
+	if o.ReconcileEvery != 0 {
+		st.ReconcileEvery = max(o.ReconcileEvery, 0)
+	}
+	if h := o.Hash; h != nil {
+		if len(h.Include) > 0 && len(h.Exclude) > 0 {
+			b.fail("stream %s: hash has both include and exclude", st.Name)
+		}
+		st.Rules.Include, st.Rules.Exclude = b.paths(st.Name, h.Include), b.paths(st.Name, h.Exclude)
+	}
+	if o.Topic.Name != "" && !validTopic(o.Topic.Name) {
+		b.fail("stream %s: topic name must be 1 to 249 of A-Z a-z 0-9 . _ -, not %q", st.Name, o.Topic.Name)
+	}
+	for _, c := range []struct {
+		given bool
+		set   func()
+	}{
+		{o.Topic.Name != "", func() { st.Topic.Name = o.Topic.Name }},
+		{o.Topic.Partitions > 0, func() { st.Topic.Partitions = o.Topic.Partitions }},
+		{o.Topic.Cleanup != "", func() { st.Topic.Cleanup = o.Topic.Cleanup }},
+		{o.Topic.Retention != 0, func() { st.Topic.Retention = o.Topic.Retention }},
+	} {
+		if c.given {
+			c.set()
+		}
+	}
+}
+
+func (b *binder) paths(stream string, list []string) []string {
+	var out []string
+	for _, text := range list {
+		p, err := record.ParsePath(text)
+		if err != nil {
+			b.fail("stream %s: hash: %v", stream, err)
+			continue
+		}
+		out = append(out, p.String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// address adds the origin of a `url:` to those that may see credentials: it must be known before anything is asked.
+func (b *binder) address(req *Request) {
+	t := req.list.url
+	head := ""
+	switch {
+	case t.parts == nil:
+		head, _ = t.literal.(string)
+	case t.parts[0].expr == nil:
+		head = t.parts[0].text
+	default:
+		x, err := t.parts[0].expr.eval(&vars{config: b.source.config})
+		if err != nil {
+			b.fail("stream %s: url must begin with an origin from the definition or the settings: %v", req.Name, err)
+			return
+		}
+		head, _ = x.(string)
+	}
+	scheme, rest, ok := strings.Cut(head, "://")
+	host, _, slash := strings.Cut(rest, "/")
+	if !ok || host == "" || !slash && len(t.parts) > 1 && t.parts[0].expr == nil {
+		b.fail("stream %s: url %q must begin with https:// and a host that are written out or a setting", req.Name, t.text)
+		return
+	}
+	b.origin("url", scheme+"://"+host)
+}
+
+// Partitions returns the partitions of the request, the product of its lists, in a fixed order; one without values if it
+// has no lists.
+func (r *Request) Partitions() []Partition {
+	out := []map[string]any{{}}
+	for _, d := range r.partitions {
+		var next []map[string]any
+		for _, values := range out {
+			for _, v := range d.values {
+				with := maps.Clone(values)
+				with[d.name] = v
+				next = append(next, with)
+			}
+		}
+		out = next
+	}
+	parts := make([]Partition, len(out))
+	for i, values := range out {
+		parts[i] = Partition{Name: partitionName(values), Values: values}
+	}
+	return parts
+}
+
+func partitionName(values map[string]any) string {
+	texts := map[string]string{}
+	for name, v := range values {
+		texts[name] = fmt.Sprint(v) // strings, integers and truth values only
+	}
+	return cdc.PartitionName(texts)
+}
+
+// vars returns what every template and condition of a request sees: the caller adds what belongs to the page.
+func (r *Request) vars(p Partition, now time.Time) vars {
+	return vars{partition: p.Values, config: r.source.config, now: now, page: r.paginator.firstPage}
+}
+
+// Every returns how often p is polled at the moment now (server-corrected), which rules by expression evaluate anew.
+func (r *Request) Every(p Partition, now time.Time) (time.Duration, error) {
+	for _, rule := range r.Interval.rules {
+		if rule.when == nil {
+			return rule.every, nil
+		}
+		v := r.vars(p, now)
+		x, err := rule.when.eval(&v)
+		if err == nil {
+			yes, ok := x.(bool)
+			if ok && yes {
+				return rule.every, nil
+			}
+			if !ok {
+				err = fmt.Errorf("it gave %s, not true or false", kindOf(x))
+			}
+		}
+		if err != nil {
+			return 0, &cdc.Error{Op: "evaluate interval", Where: r.Name + "/" + p.Name, Err: err, Remedy: cdc.Halt, Scope: cdc.Stream,
+				Hint: "Correct `interval` in the definition"}
+		}
+	}
+	return r.Interval.fixed, nil
+}
+
+// cost returns what the request will cost of the budget, rounded up; 1 where nothing is declared.
+func (r *Request) cost(v *vars) (int, error) {
+	e := r.source.Rate.cost
+	if e == nil {
+		return 1, nil
+	}
+	x, err := e.eval(v)
+	if err == nil {
+		switch x := x.(type) {
+		case int64:
+			if x >= 0 && x <= 1_000_000 {
+				return int(x), nil
+			}
+		case float64:
+			if x >= 0 && x <= 1_000_000 {
+				return int(math.Ceil(x)), nil
+			}
+		}
+		err = fmt.Errorf("it gave %v, which is no number from 0 to 1000000", x)
+	}
+	return 0, &cdc.Error{Op: "evaluate cost", Where: r.source.Name, Err: err, Remedy: cdc.Halt, Scope: cdc.Connection,
+		Hint: "Correct `rate_limit.cost` in the definition"}
+}

@@ -1,0 +1,2 @@
+// Package source turns source definitions into requests and answers into records.
+package source

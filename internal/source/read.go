@@ -1,0 +1,333 @@
+package source
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/record"
+)
+
+// read reads the element of a list at pos: by its bytes where they are those of last time, else by a scan. It returns
+// where the element ends.
+func (s *splitter) read(list, pos int) (int, error) {
+	rd := s.readers[list]
+	s.counts[list]++
+	if table := s.tables[list]; table != nil {
+		if end, ok := s.same(rd, table, list, pos); ok {
+			return end, nil
+		}
+	}
+	end, err := rd.scanner.Scan(s.body, pos)
+	if err != nil && !errors.Is(err, record.ErrSize) {
+		return s.unreadable(rd, list, pos, end, err)
+	}
+	return end, s.record(rd, list, err)
+}
+
+// same recognises an unchanged record. Its key is looked for in text that nobody has checked, so what is found proves
+// nothing by itself; the hash of the bytes from pos on, as many as the record had last time, does: these bytes were checked
+// when they were first seen. Whatever does not fit is left to the scanner.
+func (s *splitter) same(rd *reader, table record.Known, list, pos int) (int, bool) {
+	start := len(s.page.arena)
+	whole := record.Span{Off: int32(pos), End: int32(len(s.body))}
+	key, ok := s.shallowKey(rd, whole)
+	if !ok {
+		s.page.arena = s.page.arena[:start]
+		return 0, false
+	}
+	h := record.KeyHash(key)
+	hint, ok := table.Raw(key, h)
+	end := pos + int(hint.Len)
+	if !ok || hint.Len == 0 || end > len(s.body) || end < len(s.body) && !ends(s.body[end]) ||
+		record.RawHash(s.body[pos:end]) != hint.Hash {
+		s.page.arena = s.page.arena[:start]
+		return 0, false
+	}
+	rec := Record{
+		Stream: rd.stream.Index, Raw: record.Span{Off: int32(pos), End: int32(end)}, Key: key, KeyHash: h, RawHash: hint.Hash,
+		Same: true, Version: hint.Version,
+	}
+	w := row{key: h, raw: rec.Raw, list: list}
+	if rd.stream.cursorSlot >= 0 {
+		if rd.ordered && hint.Version.Kind == cdc.Instant {
+			w.at = hint.Version.Time() // P7: the version is the cursor, so it need not be looked for
+		} else if at, ok := s.cursorIn(rec.Raw); ok {
+			w.at = at
+		} else {
+			s.page.arena = s.page.arena[:start]
+			return 0, false
+		}
+	}
+	s.page.Records = append(s.page.Records, rec)
+	s.add(w)
+	return end, true
+}
+
+// ends reports whether a value may end before c.
+func ends(c byte) bool {
+	switch c {
+	case ',', ']', '}', ' ', '\t', '\r', '\n':
+		return true
+	}
+	return false
+}
+
+// cursorIn finds the cursor of a record that was checked before. A null cursor is left to the scanner.
+func (s *splitter) cursorIn(raw record.Span) (time.Time, bool) {
+	span, ok := s.request.incremental.cursorField.Find(s.body, raw)
+	if !ok {
+		return time.Time{}, false
+	}
+	at, err := s.request.incremental.record.parse(s.text(span))
+	return at, err == nil
+}
+
+// text returns the content of a string without its escapes, or the literal of another kind. It is good until the next call.
+func (s *splitter) text(span record.Span) []byte {
+	raw := span.Of(s.body)
+	if len(raw) >= 2 && raw[0] == '"' {
+		plain := true
+		for _, c := range raw {
+			if c == '\\' {
+				plain = false
+				break
+			}
+		}
+		if plain {
+			return raw[1 : len(raw)-1]
+		}
+	}
+	s.scratch, _ = record.Text(s.scratch[:0], s.body, span)
+	return s.scratch
+}
+
+// unreadable parks a record that is no good JSON but whose end is known; what does not end spoils the page (P18).
+func (s *splitter) unreadable(rd *reader, list, pos, end int, err error) (int, error) {
+	if errors.Is(err, record.ErrTruncated) || errors.Is(err, record.ErrMalformed) {
+		return end, err
+	}
+	end, ok := record.Skip(s.body, pos)
+	if !ok {
+		return end, err
+	}
+	rec := Record{Stream: rd.stream.Index, Raw: record.Span{Off: int32(pos), End: int32(end)}}
+	rec.RawHash = record.RawHash(rec.Raw.Of(s.body))
+	rec.Hash = rec.RawHash // it has no content to hash; once per content is once per bytes here (P19)
+	s.park(&rec, "the record cannot be read", err)
+	s.page.Records = append(s.page.Records, rec)
+	s.page.Parked++
+	s.page.Next.full = false // D2: who it is cannot be told, so nobody is proven missing
+	s.add(row{key: rec.RawHash, raw: rec.Raw, list: list})
+	return end, nil
+}
+
+// park gives the record its error, unless it has one.
+func (s *splitter) park(rec *Record, what string, err error) {
+	if rec.Err != nil {
+		return
+	}
+	var known *cdc.Error
+	if errors.As(err, &known) && known.Remedy == cdc.Park {
+		rec.Err = err
+		return
+	}
+	e := cdc.Errorf(cdc.Park, cdc.Record, "read record", "Correct the record upstream, or the definition, and replay it", "%s: %w", what, err)
+	e.Where = s.pos.where()
+	rec.Err = e
+}
+
+// record takes what is wanted of the record that the scanner has just read.
+func (s *splitter) record(rd *reader, list int, fault error) error {
+	sc, st := rd.scanner, rd.stream
+	rec := Record{Stream: st.Index, Raw: sc.Record, Value: sc.ValueSpan, Hash: sc.Hash}
+	rec.RawHash = record.RawHash(rec.Raw.Of(s.body))
+	if fault != nil {
+		s.park(&rec, "the record is too large", fault)
+	}
+	if err := s.key(rd, &rec); err != nil {
+		s.park(&rec, "the record has no usable key", err)
+	}
+	w := row{raw: rec.Raw, key: rec.KeyHash, list: list}
+	if rec.Key == nil {
+		w.key = rec.RawHash
+		s.page.Next.full = false // D2, as above
+	}
+	s.recordCursor(rd, &rec, &w)
+	if v, err := s.version(rd, &w); err != nil {
+		s.park(&rec, "the record's version cannot be read", err)
+	} else {
+		rec.Version = v
+	}
+	if rec.Err == nil {
+		s.kind(rd, list, &rec)
+	}
+	if st.LogFeed {
+		if s.entry(rd, &rec, &w) {
+			s.page.Skipped++ // P13: read before
+			w.read = true
+			s.add(w)
+			return nil
+		}
+	}
+	if rec.Err != nil {
+		s.page.Parked++
+	}
+	s.page.Records = append(s.page.Records, rec)
+	s.add(w)
+	return nil
+}
+
+// recordCursor reads the cursor field. A null cursor moves nothing and counts as a tie (P8); one that cannot be read parks
+// its record (P19).
+func (s *splitter) recordCursor(rd *reader, rec *Record, w *row) {
+	slot := rd.stream.cursorSlot
+	if slot < 0 {
+		return
+	}
+	span := rd.scanner.Spans[slot]
+	switch record.KindAt(s.body, span) {
+	case record.Absent:
+		s.absent++
+		return
+	case record.Null:
+		return
+	}
+	at, err := s.request.incremental.record.parse(s.text(span))
+	if err != nil {
+		s.strange++
+		s.odd = err
+		s.park(rec, "the record's cursor cannot be read", err)
+		return
+	}
+	w.at, w.cursor, rec.Cursor = at, span, span
+}
+
+// version reads the record's version (P14).
+func (s *splitter) version(rd *reader, w *row) (cdc.Version, error) {
+	slot := rd.stream.versionSlot
+	if slot < 0 {
+		return cdc.Version{}, nil
+	}
+	if slot == rd.stream.cursorSlot {
+		if w.cursor.IsZero() {
+			return cdc.Version{}, nil
+		}
+		return cdc.InstantVersion(w.at), nil
+	}
+	span := rd.scanner.Spans[slot]
+	switch record.KindAt(s.body, span) {
+	case record.Absent, record.Null:
+		return cdc.Version{}, nil
+	}
+	text := s.text(span)
+	if f := rd.stream.versionFormat; f != nil {
+		at, err := f.parse(text)
+		return cdc.InstantVersion(at), err
+	}
+	n, err := number(string(text))
+	return cdc.IntegerVersion(n), err
+}
+
+// kind decides what the sighting means. What upstream declares deleted is not asked for its filter: a stub of a record
+// seldom has the fields (P20).
+func (s *splitter) kind(rd *reader, list int, rec *Record) {
+	st := rd.stream
+	if st.delete != nil {
+		gone, err := st.delete.eval(s.body, rd.scanner.Spans, &s.vars)
+		if err != nil {
+			s.park(rec, "delete", err)
+			return
+		}
+		if gone {
+			rec.Kind = Deleted
+			return
+		}
+	}
+	if st.filter != nil {
+		in, err := st.filter.eval(s.body, rd.scanner.Spans, &s.vars)
+		if err != nil {
+			s.park(rec, "filter", err)
+			return
+		}
+		if !in {
+			rec.Kind = Filtered
+			return
+		}
+	}
+	// A null value would be a tombstone downstream, and nothing here says that the record is gone (6).
+	if k := record.KindAt(s.body, rec.Value); k == record.Absent || k == record.Null {
+		s.park(rec, "the record has no value", errors.New("`value` is "+k.String()))
+	}
+}
+
+// add notes a row, and what is late of it.
+func (s *splitter) add(w row) {
+	if !s.limit.IsZero() && !w.at.IsZero() && w.at.After(s.limit) {
+		s.page.Beyond++
+	}
+	s.rows = append(s.rows, w)
+}
+
+// checkCursors halts where the definition misnames the cursor: a single record without one is the record's fault, a page
+// full of them is not, and would be read again at every pass without a word.
+func (s *splitter) checkCursors() error {
+	inc := s.request.incremental
+	if inc == nil || inc.kind != timestampCursor || len(s.rows) == 0 {
+		return nil
+	}
+	for i := range s.rows {
+		if !s.rows[i].at.IsZero() {
+			return nil
+		}
+	}
+	switch {
+	case s.strange > 0:
+		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.format` in the definition",
+			"no record of the page has a cursor that can be read: %w", s.odd)
+	case s.absent == len(s.rows):
+		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.cursor_field` in the definition",
+			"no record of the page has %q", inc.cursorField)
+	}
+	return nil
+}
+
+// placed returns the row's mark, with the server's own text (P16).
+func (s *splitter) placed(w *row) (mark, error) {
+	span := w.cursor
+	if span.IsZero() {
+		span, _ = s.request.incremental.cursorField.Find(s.body, w.raw)
+	}
+	if span.IsZero() {
+		return mark{}, s.pos.fail(cdc.Halt, cdc.Stream, "This is a defect of the connector: report it", "a record lost its cursor")
+	}
+	return mark{string(s.text(span)), w.at}, nil
+}
+
+// highest returns the largest cursor of the page that may become the partition's: those beyond server time − settle do not
+// move it, be they of a clock that is ahead or of an import dated 2099 (P3).
+func (s *splitter) highest() (mark, error) {
+	s.top = -1
+	for i := range s.rows {
+		at := s.rows[i].at
+		if at.IsZero() || at.After(s.limit) {
+			continue
+		}
+		if s.top < 0 || at.After(s.rows[s.top].at) {
+			s.top = i
+		}
+	}
+	if s.top < 0 {
+		return mark{}, nil
+	}
+	return s.placed(&s.rows[s.top])
+}
+
+// contentKey returns the hexadecimal SHA-256 of the canonical content (P24).
+func (s *splitter) contentKey(dst []byte, rd *reader) []byte {
+	s.scratch = rd.plan.AppendCanonical(s.scratch[:0], s.body, rd.scanner.ValueSpan)
+	sum := sha256.Sum256(s.scratch)
+	return hex.AppendEncode(dst, sum[:])
+}

@@ -1,0 +1,294 @@
+package source
+
+import (
+	"net/http"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/record"
+)
+
+// Source is a definition bound to one connection's configuration. It is read by one connection's loop and changes only
+// by Seed.
+type Source struct {
+	Name       string   // the definition's name, "salesloft"
+	Connection string   // the connection's name
+	BaseURL    string   // without a trailing slash
+	Origins    []string // scheme://host[:port] of base_url, token_url and absolute urls: where credentials may go
+	Auth       Auth
+	Rate       RateLimit
+	Requests   []*Request
+	Streams    []*Stream    // by Index
+	Secrets    []cdc.Secret // the values of secret settings, so that messages can be cleaned of them
+	Warnings   []string     // what `check` should say: no reconciliation, stale excluded fields
+
+	headers []parameter    // sent with every request
+	config  map[string]any // string, int64, float64, bool, []any; null for optional settings that were not given
+	limits  Limits         // set by SetLimits, pass.go
+}
+
+// AuthKind names a way to prove who is asking.
+type AuthKind string
+
+// The ways of authentication.
+const (
+	AuthNone   AuthKind = "none"
+	AuthBearer AuthKind = "bearer"  // Authorization: Bearer Value
+	AuthAPIKey AuthKind = "api_key" // Value in Header or Query
+	AuthBasic  AuthKind = "basic"   // Username and Password
+	AuthOAuth2 AuthKind = "oauth2"  // GrantType refresh_token (rotated, K19)
+)
+
+// Auth is the authenticator with its settings filled in; fields that its kind has no use for are zero.
+type Auth struct {
+	Kind          AuthKind
+	Header, Query string // api_key: where Value goes; one of them is set
+	Value         cdc.Secret
+	Username      string
+	Password      cdc.Secret
+	GrantType     string // oauth2: "refresh_token"
+	TokenURL      string
+	ClientID      string
+	ClientSecret  cdc.Secret
+	RefreshToken  cdc.Secret // the grant to begin with; afterwards the stored one counts (K19)
+	Scopes        []string
+}
+
+// RateLimit is the account's budget: Budget units per Per. A zero Budget means none was declared.
+type RateLimit struct {
+	Budget          float64
+	Per             time.Duration
+	MaxConcurrent   int // 0: not limited
+	RemainingHeader string
+	ResetHeader     string
+
+	cost *expression // nil: 1
+}
+
+// Stream is one kind of record with one events topic.
+type Stream struct {
+	Name   string
+	Schema string // "json", or the Avro schema's name under schemas/: "salesloft/person"
+	Index  int    // in Source.Streams; the stream argument of Split, Lookup and Seed
+	// Rules are the content rules (P23).
+	Rules record.Rules
+	// KeyType is the declared type of a single key field, "string" or "number"; "" is learnt from the first record (K4).
+	KeyType string
+	// Versioned says that records have a version (P14).
+	Versioned bool
+	// OnLeave is what happens to a known key that leaves the filter (P20): "delete" or "keep".
+	OnLeave string
+	// LogFeed says that there is a record_id (P13): every entry is an event of its key.
+	LogFeed bool
+	// Snapshot says that the stream has no cursor: every pass lists everything.
+	Snapshot       bool
+	Topic          TopicSettings
+	ReconcileEvery time.Duration // 0: never
+	HasLookup      bool
+	// KeyPrint is the fingerprint of the identity: primary_key, key_scope, the names of the partition (P23). A change of it
+	// is refused without a reset.
+	KeyPrint string
+
+	request *Request // the request that reads it
+
+	// The places of a record that are wanted, for record.NewPlan; the slots below are indexes into it, -1 where there is none.
+	places       []record.Path
+	keySlots     []int // primary_key in the declared order; empty with contentKey
+	cursorSlot   int   // incremental.cursor_field
+	versionSlot  int   // may equal cursorSlot
+	recordIDSlot int
+	valueSlot    int // -1: the record itself is the value
+
+	primaryKey    []record.Path
+	keyPaths      [][]string // primaryKey as names, for keyNames
+	keyScope      bool // key_scope: stream: partition values are no part of the key (P24)
+	contentKey    bool // primary_key: content (P24)
+	versionFormat *format
+	filter        *condition // nil: everything
+	delete        *condition // nil: nothing is declared deleted
+	gone          *condition // lookup.gone: soft states of a looked-up record; nil: none
+	lookup        *lookup    // nil: none
+	seed          uint64     // set by Seed
+	reader        *reader    // made at first use, split.go
+}
+
+// TopicSettings are what the definition or the connection says of a stream's events topic.
+type TopicSettings struct {
+	Name       string        // "": the deployment's naming
+	Partitions int32         // 0: the default, 6
+	Cleanup    string        // "", "compact", "delete", "compact,delete"
+	Retention  time.Duration // 0: the default; -1: forever
+}
+
+// Request is what is polled: one cursor per partition, one request after the other.
+type Request struct {
+	Name     string
+	Streams  []*Stream
+	Interval Interval
+	// RequestPrint and ListingPrint are the fingerprints of P23; the caller adds the credential's identity to the latter.
+	RequestPrint, ListingPrint string
+
+	source      *Source
+	list        call
+	records     []selection // one in the core
+	paginator   paginator
+	incremental *incremental // nil: snapshot
+	partitions  []dimension  // sorted by name (K4)
+	errors      []errorRule
+	uses        uses
+	splitter    *splitter // made at first use, split.go
+}
+
+// uses says which names the request's templates mention, so that what is not asked for is not computed.
+type uses struct{ cursor, anchor, start, pageToken, offset, page, tiePage, last, now bool }
+
+// selection says where one stream's records lie in an answer.
+type selection struct {
+	path   record.Path // an array, or an object that is one record; "." is the whole body
+	stream *Stream
+}
+
+type paginatorKind string
+
+const (
+	noPaginator     paginatorKind = "none"
+	keysetPaginator paginatorKind = "keyset" // P6
+	pagePaginator   paginatorKind = "page"
+	tokenPaginator  paginatorKind = "token"
+	linkPaginator   paginatorKind = "link"
+)
+
+// paginator says how the next page is asked for. Places are of the body; nil is absent.
+type paginator struct {
+	kind          paginatorKind
+	sizeEcho      *record.Path // the page size as the server understood it (P10)
+	reanchorAfter int          // keyset: not more than this many records between two moves of the anchor; 0: no limit
+	tiePage       bool         // keyset: the request can page inside a run of equal cursors (P8)
+	next          *record.Path // token: the token; link: the URL; page: the next page's number, null at the end
+	linkHeader    bool         // link: the Link header (RFC 8288)
+	more, done    *signal      // P10
+	stable        bool         // token: tokens stay good for restarts, page checkpoints are allowed (P5)
+	firstPage     int64        // page: the first page's number, default 1
+}
+
+type incrementalKind string
+
+const (
+	timestampCursor incrementalKind = "timestamp"
+	opaqueCursor    incrementalKind = "opaque"
+	sequenceCursor  incrementalKind = "sequence"
+)
+
+type sortOrder string
+
+const (
+	ascending  sortOrder = "asc"
+	descending sortOrder = "desc"
+	unordered  sortOrder = "none"
+)
+
+// incremental says what a cursor is and how it moves.
+type incremental struct {
+	kind        incrementalKind
+	cursorField *record.Path  // timestamp, of the record
+	record      *format       // timestamp: how records write it
+	request     *format       // timestamp: how requests write it
+	granularity time.Duration // timestamp (P8), default 1s
+	inclusive   bool          // default true
+	order       sortOrder     // default none; keyset wants asc
+	lookback    time.Duration // timestamp: default 1m (P12)
+	back        int64         // sequence: lookback as a count of numbers (P12)
+	settle      time.Duration // P3
+	deepEvery   time.Duration // 0: never (P12)
+	deepSpan    time.Duration
+	// start is where to begin without a cursor, already of its type: a text or a number as the request sends it; nil: none.
+	start          any
+	startTime      time.Time    // timestamp: start as an instant; zero where there is none
+	next           *record.Path // opaque, sequence: the cursor of the answer's body
+	more           *signal      // opaque, sequence; nil: the end is an empty page or an unchanged cursor (P10)
+	checkpointPass bool         // checkpoint: pass (P5, P17)
+	head           *head        // P11
+}
+
+// head is a request of its own that tells how far a sequence has got (P11).
+type head struct {
+	call  call
+	place record.Path
+}
+
+// dimension is one name of a partition with its values.
+type dimension struct {
+	name   string
+	values []any // string, int64, bool
+}
+
+type errorAction string
+
+const (
+	doRetry         errorAction = "retry"
+	doSkipPartition errorAction = "skip_partition"
+	doRestartPass   errorAction = "restart_pass"
+	doExpired       errorAction = "expired"
+	doHalt          errorAction = "halt"
+)
+
+// errorRule says what an answer means; the first that matches counts, before what the status alone says.
+type errorRule struct {
+	status []int   // empty: any
+	when   *signal // nil: always
+	do     errorAction
+	hint   string
+}
+
+// lookup asks for one record by its key (D4, P11, P19).
+type lookup struct {
+	call    call
+	records record.Path // where the record lies in the answer, default: the request's records
+}
+
+// Interval says how often a partition is polled.
+type Interval struct {
+	fixed time.Duration
+	rules []intervalRule // evaluated in order, anew each minute; empty: fixed
+}
+
+type intervalRule struct {
+	when  *expression // nil: always
+	every time.Duration
+}
+
+// Partition is one cursor of a request.
+type Partition struct {
+	Name   string         // K5: name=value, URL-escaped, sorted, joined by commas; "-" for none
+	Values map[string]any // string, int64, bool
+}
+
+// vars are the names of LANGUAGE.md's table as a template sees them. What is not set is null; whether it may be is
+// checked where it is used.
+type vars struct {
+	cursor    any // string or int64; timestamp: already written in the request's format
+	anchor    any
+	start     any
+	cursorEnd any
+	pageToken any
+	offset    *int64
+	page      int64
+	tiePage   *int64
+	last      any // record.Value of the last record of the page before; set it only if uses.last
+	partition map[string]any
+	config    map[string]any // Source.config
+	key       map[string]any // lookup only: see Stream.keyNames
+	now       time.Time
+	response  *response // errors, more, done only
+}
+
+// response is an answer as conditions see it.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+
+	checked, valid bool // the body was looked at; it is strict JSON
+	decoded        bool
+	value          any
+}

@@ -1,0 +1,255 @@
+package source
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/record"
+)
+
+// recentID is the id of an entry of a log feed, with the entry's cursor.
+type recentID struct {
+	id string
+	at time.Time // zero: the feed has no instants
+}
+
+// recents are the ids of the entries that a log feed may show again (P13). Beside an id stands the page that noted it, as
+// in sightings; -1 is the checkpoint.
+type recents struct {
+	pages   map[string]int
+	order   []recentID // as noted
+	changed bool
+}
+
+// Remember gives the pass the ids that were kept beside its checkpoint: Page.Recent of the last page that counts. It is
+// called after Begin, for log feeds.
+func (p *Position) Remember(ids []string) {
+	if !p.request.logFeed() {
+		return
+	}
+	p.recent = &recents{pages: make(map[string]int, len(ids))}
+	for _, text := range ids {
+		id := unpackID(text)
+		p.recent.pages[id.id] = -1
+		p.recent.order = append(p.recent.order, id)
+	}
+}
+
+// packID writes an id with its instant, in nanoseconds since 1970 to the base of 36 ("-" for none), and a blank between.
+func packID(r recentID) string {
+	at := "-"
+	if !r.at.IsZero() {
+		at = strconv.FormatInt(r.at.UnixNano(), 36)
+	}
+	return at + " " + r.id
+}
+
+func unpackID(text string) recentID {
+	at, id, ok := strings.Cut(text, " ")
+	if !ok {
+		return recentID{id: text}
+	}
+	n, err := strconv.ParseInt(at, 36, 64)
+	if err != nil {
+		return recentID{id: id}
+	}
+	return recentID{id, time.Unix(0, n).UTC()}
+}
+
+// entry takes the id of a log feed's entry and reports whether it was read before (P13). The ids of the page wait in
+// pending until the page is whole: a page that fails in its middle is asked for again, and has read nothing.
+func (s *splitter) entry(rd *reader, rec *Record, w *row) bool {
+	span := rd.scanner.Spans[rd.stream.recordIDSlot]
+	switch k := record.KindAt(s.body, span); k {
+	case record.String, record.Number:
+	default:
+		s.park(rec, "the entry has no id", errKind{k})
+		return false
+	}
+	text := s.text(span)
+	w.key = record.KeyHash(text)
+	if r := s.page.Next.recent; r != nil {
+		if page, ok := r.pages[string(text)]; ok && page < s.page.Next.pages {
+			return true
+		}
+	}
+	if _, ok := s.noted[string(text)]; ok {
+		return true
+	}
+	id := string(text)
+	s.noted[id] = struct{}{}
+	s.pending = append(s.pending, recentID{id, w.at})
+	return false
+}
+
+// errKind says that record_id is of an unfit kind.
+type errKind struct{ kind record.Kind }
+
+func (e errKind) Error() string { return "record_id is " + e.kind.String() }
+
+// remember notes the ids of a page that is whole.
+func (s *splitter) remember(next *Position) {
+	if len(s.pending) == 0 {
+		return
+	}
+	if next.recent == nil {
+		next.recent = &recents{pages: map[string]int{}}
+	}
+	r := next.recent
+	for _, id := range s.pending {
+		if _, ok := r.pages[id.id]; !ok {
+			r.order = append(r.order, id)
+		}
+		r.pages[id.id] = next.pages
+	}
+	r.changed = true
+}
+
+// list returns the ids to keep: of the entries that the next pass can show again, which are those from cursor − lookback
+// on, also beyond the cursor; bounded by count, the youngest (P13). nil where nothing changed.
+func (r *recents) list(next *Position) []string {
+	if r == nil || !r.changed {
+		return nil
+	}
+	inc := next.request.incremental
+	var low time.Time
+	if inc != nil && inc.kind == timestampCursor && next.checkpoint.Cursor != "" {
+		if at, err := inc.record.parse([]byte(next.checkpoint.Cursor)); err == nil {
+			m := inc.unfolded(mark{next.checkpoint.Cursor, at}, max(inc.lookback, inc.deepSpan))
+			low = inc.floor(m.at).Add(-2 * inc.granularity) // P11 asks a granule earlier
+		}
+	}
+	kept := r.order[:0]
+	limit := next.request.source.limits.withDefaults().Recent
+	for i, id := range r.order {
+		inside := id.at.IsZero() || !id.at.Before(low)
+		if inside && len(r.order)-i <= limit {
+			kept = append(kept, id)
+		} else {
+			delete(r.pages, id.id)
+		}
+	}
+	clear(r.order[len(kept):])
+	r.order, r.changed = kept, false
+	out := make([]string, len(kept))
+	for i, id := range kept {
+		out[i] = packID(id)
+	}
+	return out
+}
+
+// spool holds back the entries of a newest-first feed until the pass has read down to its cursor; then they are played
+// oldest first (P13): downstream a key's events must come in their order.
+type spool struct {
+	buf  []byte
+	held []held
+}
+
+type held struct {
+	raw  record.Span // of buf
+	list int
+}
+
+// hold puts a page's entries into the spool, and begins to play when the bottom is reached.
+func (s *splitter) hold(next *Position) error {
+	inc := s.request.incremental
+	if next.spool == nil {
+		next.spool = &spool{}
+	}
+	var low, prev time.Time
+	if !next.lower.isZero() {
+		low = inc.floor(next.lower.at)
+	}
+	bottom := false
+	for i := range s.rows {
+		w := &s.rows[i]
+		at := inc.floor(w.at)
+		if !w.at.IsZero() {
+			if !prev.IsZero() && at.After(prev) {
+				return s.pos.fail(cdc.Halt, cdc.Stream, "Check the sort parameters, or declare `incremental.order`",
+					"the order is not descending: a record of %s follows one of %s", w.at.Format(time.RFC3339Nano), prev.Format(time.RFC3339Nano))
+			}
+			prev = at
+			if at.Before(low) {
+				bottom = true
+				break
+			}
+		}
+		if w.read {
+			continue
+		}
+		if err := next.spool.put(s, w); err != nil {
+			return err
+		}
+	}
+	// Nothing of the page counts before it is played: neither records nor ids.
+	s.page.Records, s.page.Parked, s.page.Beyond = s.page.Records[:0], 0, 0
+	s.pending = s.pending[:0]
+	end, err := s.turn(next)
+	if err != nil {
+		return err
+	}
+	if len(s.rows) > 0 {
+		next.owes, next.suspect = false, false
+	}
+	if end && next.owes {
+		return s.nothing(next)
+	}
+	if end || bottom {
+		next.stage = playing
+		next.rows = 0 // they are counted as they are played
+	}
+	return nil
+}
+
+// put copies an entry into the spool, bounded (10).
+func (sp *spool) put(s *splitter, w *row) error {
+	l := s.request.source.limits.withDefaults()
+	raw := w.raw.Of(s.body)
+	if len(sp.buf)+len(raw) > l.SpoolBytes || len(sp.held) >= l.SpoolRecords {
+		return s.pos.fail(cdc.Halt, cdc.Partition, "Raise the spool's limits, or set a later start",
+			"the newest-first feed shows more than %d entries or %d bytes since its cursor", len(sp.held), len(sp.buf))
+	}
+	off := int32(len(sp.buf))
+	sp.buf = append(sp.buf, raw...)
+	sp.held = append(sp.held, held{record.Span{Off: off, End: int32(len(sp.buf))}, w.list})
+	return nil
+}
+
+// play makes a page of the oldest entries that are held. Each such page has a checkpoint: everything older was played.
+func (s *splitter) play() error {
+	next := &s.page.Next
+	sp := next.spool
+	rest := len(sp.held)
+	if next.played {
+		rest = next.left
+	}
+	n := min(rest, s.request.source.limits.withDefaults().Play)
+	s.body, s.page.Body = sp.buf, sp.buf
+	s.limit = next.began.Add(-s.request.incremental.settle)
+	for i := rest - 1; i >= rest-n; i-- {
+		h := sp.held[i]
+		if _, err := s.read(h.list, int(h.raw.Off)); err != nil {
+			return s.broken(err)
+		}
+	}
+	s.page.Rows = n
+	next.rows += len(s.rows)
+	next.played, next.left = true, rest-n
+	m, err := s.highest()
+	if err != nil {
+		return err
+	}
+	next.raise(m)
+	next.advance(next.high.text)
+	if next.left > 0 {
+		next.checkpoint.Request = s.request.RequestPrint
+		s.page.Checkpoint = &next.checkpoint
+		return nil
+	}
+	next.stage = reading
+	s.finish(next)
+	return nil
+}

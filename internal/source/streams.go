@@ -1,0 +1,831 @@
+package source
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"tidemark/internal/record"
+)
+
+// blueprint is a stream and its request before a connection's settings are filled in: Bind copies both.
+type blueprint struct {
+	stream     Stream
+	request    Request
+	start      *template
+	partitions []spread
+	include    []string
+	exclude    []string
+}
+
+// spread is a dimension before its values are known.
+type spread struct {
+	name   string
+	values []*template
+	line   int
+}
+
+// The kinds of results that expressions are checked for.
+const (
+	numeric = reflect.Float64
+	boolean = reflect.Bool
+)
+
+var (
+	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
+		"version", "filter", "on_leave", "delete", "value", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
+		"errors", "interval", "topic", "retention"}
+	laterKeys = []string{"add_fields", "remove_fields", "hydrate", "schedule", "files"}
+	// requestNames are what a request's templates may speak of.
+	requestNames = []string{"cursor", "anchor", "start", "page_token", "page", "tie_page", "last", "partition", "config", "now"}
+	answerNames  = []string{"response", "cursor", "anchor", "page_token", "page", "tie_page", "partition", "config", "now"}
+	defaultEvery = 5 * time.Minute
+)
+
+func (r *linter) streams(d *Definition, defaults, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	if defaults != nil && defaults.Kind != yaml.MappingNode {
+		r.fail(defaults, "defaults must be a map, not %s", describe(defaults))
+		return
+	}
+	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+		r.fail(n, "there is no stream in `streams`")
+	}
+	r.each(n, "streams", func(k, v *yaml.Node) {
+		switch {
+		case !validStream.MatchString(k.Value):
+			r.fail(k, "a stream's name is made of a-z, 0-9, _ and -, and begins with a letter, unlike %q", k.Value)
+		case v.Kind != yaml.MappingNode:
+			r.fail(v, "stream %s must be a map, not %s", k.Value, describe(v))
+		default:
+			if defaults != nil {
+				v = merge(defaults, v)
+			}
+			r.stream(d, k, v)
+		}
+	})
+}
+
+// streamReader reads one stream; its fields are what the later keys need of the earlier ones.
+type streamReader struct {
+	*linter
+	def  *Definition
+	b    *blueprint
+	name *yaml.Node
+	f    map[string]*yaml.Node
+	base scope
+}
+
+func (r *linter) stream(d *Definition, k, n *yaml.Node) {
+	s := &streamReader{linter: r, def: d, b: &blueprint{}, name: k}
+	s.f = r.fields(n, "stream "+k.Value, streamKeys, laterKeys)
+	s.b.stream = Stream{Name: k.Value, Schema: "json", OnLeave: "delete", cursorSlot: -1, versionSlot: -1, recordIDSlot: -1, valueSlot: -1}
+	s.b.request.Name = k.Value
+	s.base = scope{config: d.config}
+	s.partition(s.f["partition"])
+	s.identity()
+	s.list()
+	s.paginator(s.f["paginator"])
+	s.incremental(s.f["incremental"])
+	s.content()
+	s.conditions()
+	s.errorRules(s.f["errors"])
+	s.interval(s.f["interval"])
+	s.reconcile(s.f["reconcile"])
+	s.topic()
+	s.together()
+	d.streams = append(d.streams, s.b)
+}
+
+func (s *streamReader) in(where string, names ...string) *scope { return s.base.with(where, names...) }
+
+// slot plans a place of the record and returns its index.
+func (s *streamReader) slot(p record.Path) int {
+	for i, have := range s.b.stream.places {
+		if have.String() == p.String() {
+			return i
+		}
+	}
+	s.b.stream.places = append(s.b.stream.places, p)
+	return len(s.b.stream.places) - 1
+}
+
+func (s *streamReader) slotOf(n *yaml.Node, what string) int {
+	if p := s.place(n, what); p != nil {
+		return s.slot(*p)
+	}
+	return -1
+}
+
+func (s *streamReader) partition(n *yaml.Node) {
+	sc := s.in("partition", "config")
+	s.each(n, "partition", func(k, v *yaml.Node) {
+		if !validSetting.MatchString(k.Value) {
+			s.fail(k, "a partition's name is made of letters, digits and _, not %q", k.Value)
+			return
+		}
+		s.base.partitions = append(s.base.partitions, k.Value)
+		sp := spread{name: k.Value, line: v.Line}
+		switch {
+		case v.Kind == yaml.MappingNode:
+			s.fail(v, "partition %s: parents ({stream: …}) are not supported yet: this version has lists", k.Value)
+		case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
+			s.fail(v, "partition %s has no values", k.Value)
+		case v.Kind == yaml.SequenceNode:
+			for _, c := range v.Content {
+				sp.values = append(sp.values, s.template(c, "partition "+k.Value, sc))
+			}
+		case v.Kind == yaml.ScalarNode && strings.HasPrefix(strings.TrimSpace(v.Value), "{{"):
+			sp.values = []*template{s.template(v, "partition "+k.Value, sc)}
+		default:
+			s.fail(v, "partition %s must be a list, or {{ config.x }} of a list, not %s", k.Value, describe(v))
+		}
+		s.b.partitions = append(s.b.partitions, sp)
+	})
+	slices.SortFunc(s.b.partitions, func(a, b spread) int { return strings.Compare(a.name, b.name) })
+}
+
+// identity reads what makes a record this record (P24, P13).
+func (s *streamReader) identity() {
+	st := &s.b.stream
+	n := s.f["primary_key"]
+	if n == nil {
+		s.fail(s.name, "stream %s has no `primary_key`: the field that names a record, a list of them, or `content` where there is none", s.name.Value)
+	}
+	keys := s.items(n, "primary_key")
+	if n != nil && n.Kind == yaml.SequenceNode && len(keys) == 0 {
+		s.fail(n, "primary_key is an empty list")
+	}
+	if n != nil && n.Kind == yaml.ScalarNode && n.Value == "content" {
+		st.contentKey, keys = true, nil
+	}
+	for _, k := range keys {
+		p := s.place(k, "primary_key")
+		if p == nil {
+			continue
+		}
+		names, ok := pathNames(k.Value)
+		if !ok {
+			s.fail(k, "primary_key must be named by names alone, unlike %s", k.Value)
+			continue
+		}
+		if slices.Contains(s.base.partitions, names[0]) {
+			s.fail(k, "primary_key and partition both have %q: in a lookup key.%s would mean both; rename the partition", names[0], names[0])
+		}
+		if slices.ContainsFunc(st.primaryKey, func(q record.Path) bool { return q.String() == p.String() }) {
+			s.fail(k, "primary_key has %s twice", k.Value)
+		}
+		st.primaryKey, st.keyPaths = append(st.primaryKey, *p), append(st.keyPaths, names)
+		st.keySlots = append(st.keySlots, s.slot(*p))
+		s.base.keys = append(s.base.keys, names[0])
+	}
+	scopeOf := s.choice(s.f["key_scope"], "key_scope", "stream", "partition")
+	if st.keyScope = scopeOf == "stream"; !st.keyScope {
+		s.base.keys = append(s.base.keys, s.base.partitions...)
+	}
+	st.recordIDSlot = s.slotOf(s.f["record_id"], "record_id")
+	st.LogFeed = st.recordIDSlot >= 0
+}
+
+// pathNames cuts a path of names alone: a.b, ["a b"].c.
+func pathNames(text string) ([]string, bool) {
+	var out []string
+	for rest := text; rest != ""; {
+		if strings.HasPrefix(rest, `["`) {
+			d := json.NewDecoder(strings.NewReader(rest[1:]))
+			var name string
+			if d.Decode(&name) != nil || int(d.InputOffset())+1 >= len(rest) {
+				return nil, false
+			}
+			out, rest = append(out, name), strings.TrimPrefix(rest[d.InputOffset()+2:], ".")
+			continue
+		}
+		i := strings.IndexAny(rest, ".[")
+		switch {
+		case i < 0:
+			return append(out, rest), true
+		case i == 0 || rest[i] == '[' && !strings.HasPrefix(rest[i:], `["`):
+			return nil, false
+		}
+		out, rest = append(out, rest[:i]), strings.TrimPrefix(rest[i:], ".")
+	}
+	return out, len(out) > 0
+}
+
+// list reads the request.
+func (s *streamReader) list() {
+	s.b.request.list = s.call(s.f, "stream "+s.name.Value, s.name, s.in("a request", requestNames...))
+	n := s.f["records"]
+	switch {
+	case n == nil:
+		s.fail(s.name, "stream %s has no `records`: where they lie in an answer, or . for the whole of it", s.name.Value)
+		return
+	case n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode:
+		s.fail(n, "records as %s is not supported yet: this version has one path", describe(n))
+		return
+	}
+	if p := s.place(n, "records"); p != nil {
+		s.b.request.records = []selection{{path: *p}}
+	}
+}
+
+// call reads path, url, method, query, headers, body and form. at is where a missing path is reported.
+func (r *linter) call(f map[string]*yaml.Node, what string, at *yaml.Node, sc *scope) call {
+	c := call{method: "GET"}
+	switch {
+	case f["path"] != nil && f["url"] != nil:
+		r.fail(f["url"], "%s has both `path` and `url`", what)
+	case f["path"] != nil:
+		c.path = r.template(f["path"], "path", sc)
+		if !c.path.beginsWith("/") && !c.path.beginsWith("") {
+			r.fail(f["path"], "path %q must begin with / (or be empty, for base_url itself)", f["path"].Value)
+		}
+	case f["url"] != nil:
+		c.url = r.template(f["url"], "url", sc)
+	default:
+		r.fail(at, "%s has no `path`", what)
+	}
+	for _, key := range []string{"path", "url"} {
+		if n := f[key]; n != nil && strings.ContainsAny(literalText(n.Value), "?#") {
+			r.fail(n, "%s has a ? or # in it: parameters belong under `query`", key)
+		}
+	}
+	c.query, c.headers = r.parameters(f["query"], "query", sc), r.parameters(f["headers"], "headers", sc)
+	if n := f["form"]; n != nil {
+		if c.form = r.parameters(n, "form", sc); c.form == nil {
+			c.form = []parameter{}
+		}
+	}
+	if n := f["body"]; n != nil {
+		c.body = r.body(n, "body", sc)
+		if n.Kind == yaml.ScalarNode {
+			c.body.text = true
+		}
+	}
+	if m := r.choice(f["method"], "method", "GET", "POST"); m != "" {
+		c.method = m
+	}
+	switch {
+	case f["body"] != nil && f["form"] != nil:
+		r.fail(f["form"], "%s has both `body` and `form`", what)
+	case f["body"] != nil && c.method == "GET":
+		r.fail(f["body"], "a GET has no body: say `method: POST`")
+	case f["form"] != nil && c.method == "GET":
+		r.fail(f["form"], "a GET has no form: say `method: POST`")
+	}
+	return c
+}
+
+func (t *template) beginsWith(prefix string) bool {
+	switch {
+	case t.parts == nil && prefix == "":
+		return t.literal == ""
+	case t.parts == nil:
+		s, _ := t.literal.(string)
+		return strings.HasPrefix(s, prefix) || t.literal == nil
+	}
+	return prefix != "" && t.parts[0].expr == nil && strings.HasPrefix(t.parts[0].text, prefix)
+}
+
+// literalText returns what of a template is no expression.
+func literalText(text string) string {
+	segments, err := cut(text)
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for _, s := range segments {
+		if !s.expr {
+			b.WriteString(s.text)
+		}
+	}
+	return b.String()
+}
+
+func (r *linter) body(n *yaml.Node, where string, sc *scope) *body {
+	b := &body{}
+	switch n.Kind {
+	case yaml.MappingNode:
+		b.kind = bodyMap
+		r.each(n, where, func(k, v *yaml.Node) {
+			b.fields = append(b.fields, field{k.Value, r.body(v, where+"."+k.Value, sc)})
+		})
+	case yaml.SequenceNode:
+		b.kind = bodyList
+		for i, c := range n.Content {
+			b.list = append(b.list, r.body(c, fmt.Sprintf("%s[%d]", where, i), sc))
+		}
+	default:
+		b.leaf = r.template(n, where, sc)
+	}
+	return b
+}
+
+// expression reads a bare expression; nil for a key that is not there.
+func (r *linter) expression(n *yaml.Node, what string, sc *scope, want reflect.Kind) *expression {
+	if n == nil {
+		return nil
+	}
+	text := n.Value
+	switch {
+	case n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" || strings.TrimSpace(text) == "":
+		r.fail(n, "%s must be an expression, not %s", what, describe(n))
+		return nil
+	case strings.Contains(text, "{{"):
+		r.fail(n, "%s is an expression, not a template: write it without {{ }}", what)
+		return nil
+	}
+	e, err := compile(text, sc, want)
+	if err != nil {
+		r.misused(n, what, err)
+		return nil
+	}
+	return e
+}
+
+// signal reads a place of the answer's body, or an expression over `response`.
+func (r *linter) signal(n *yaml.Node, what string, sc *scope) *signal {
+	if n == nil {
+		return nil
+	}
+	out := &signal{name: what}
+	if text := strings.TrimSpace(n.Value); n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && text != "" && text != "." &&
+		!strings.HasPrefix(text, "response.") && !strings.HasPrefix(text, "response[") {
+		if p, err := record.ParsePath(text); err == nil {
+			if p.Wild() {
+				r.fail(n, "%s must name one place, and %s names many", what, text)
+			}
+			out.place = &p
+			return out
+		}
+	}
+	if out.expr = r.expression(n, what, sc, reflect.Invalid); out.expr == nil {
+		return nil
+	}
+	return out
+}
+
+func (s *streamReader) paginator(n *yaml.Node) {
+	p := &s.b.request.paginator
+	p.kind, p.firstPage = noPaginator, 1
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "paginator", []string{"type", "size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start"},
+		[]string{"size", "overlap"})
+	if f == nil {
+		return
+	}
+	switch t := f["type"]; {
+	case t == nil:
+		s.fail(n, "paginator has no `type`: keyset, page, token, link or none")
+		return
+	case t.Value == "offset":
+		s.fail(t, "paginator offset is not supported yet: this version has keyset, page, token, link and none")
+		return
+	}
+	kind := s.choice(f["type"], "paginator type", "keyset", "page", "token", "link", "none")
+	if kind == "" {
+		return
+	}
+	p.kind = paginatorKind(kind)
+	allowed := map[string][]string{
+		"keyset": {"size_echo", "reanchor_after"},
+		"page":   {"size_echo", "next", "more", "done", "start"},
+		"token":  {"next", "more", "done", "stable"},
+		"link":   {"next", "header", "more", "done"},
+	}[kind]
+	for _, key := range []string{"size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start"} {
+		if f[key] != nil && !slices.Contains(allowed, key) {
+			s.fail(f[key], "paginator %s has no `%s`", kind, key)
+		}
+	}
+	sc := s.in("an answer", answerNames...)
+	p.sizeEcho, p.next = s.place(f["size_echo"], "size_echo"), s.place(f["next"], "next")
+	p.more, p.done = s.signal(f["more"], "more", sc), s.signal(f["done"], "done", sc)
+	p.reanchorAfter = int(s.integer(f["reanchor_after"], "reanchor_after", 1, 1<<30))
+	p.stable = s.boolean(f["stable"], "stable", false)
+	if f["start"] != nil {
+		p.firstPage = s.integer(f["start"], "start", 0, 1)
+	}
+	s.pageEnds(p, f, n)
+}
+
+// pageEnds checks that a paginator knows its next page and its end (P10).
+func (s *streamReader) pageEnds(p *paginator, f map[string]*yaml.Node, n *yaml.Node) {
+	if p.kind == tokenPaginator && f["next"] == nil {
+		s.fail(n, "paginator token needs `next`: where the next page's token lies")
+	}
+	if p.more != nil && p.done != nil {
+		s.fail(f["done"], "paginator has both `more` and `done`: one of them says it")
+	}
+	if p.kind != linkPaginator {
+		return
+	}
+	p.linkHeader = s.boolean(f["header"], "header", f["next"] == nil)
+	if p.linkHeader == (p.next != nil) {
+		s.fail(n, "paginator link takes the next URL either from the Link header or from `next`")
+	}
+}
+
+func (s *streamReader) incremental(n *yaml.Node) {
+	s.b.stream.Snapshot = n == nil
+	if n == nil {
+		return
+	}
+	keys := []string{"type", "cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle",
+		"start", "next", "more", "checkpoint", "head"}
+	f := s.fields(n, "incremental", keys, []string{"window"})
+	if f == nil {
+		return
+	}
+	kind := "timestamp"
+	if f["type"] != nil {
+		kind = s.choice(f["type"], "incremental type", "timestamp", "opaque", "sequence")
+	}
+	in := &incremental{kind: incrementalKind(kind), order: unordered, inclusive: true, granularity: time.Second}
+	s.b.request.incremental = in
+	if kind == "" {
+		return
+	}
+	allowed := map[string][]string{
+		"timestamp": {"cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle", "start"},
+		"opaque":    {"next", "more", "start", "checkpoint", "head"},
+		"sequence":  {"next", "more", "start", "checkpoint", "head", "lookback"},
+	}[kind]
+	for _, key := range keys[1:] {
+		if f[key] != nil && !slices.Contains(allowed, key) {
+			s.fail(f[key], "incremental %s has no `%s`", kind, key)
+		}
+	}
+	s.b.start = s.template(f["start"], "incremental start", s.in("incremental start", "config"))
+	if in.kind == timestampCursor {
+		s.timestamps(in, f, n)
+		return
+	}
+	if in.next = s.place(f["next"], "next"); f["next"] == nil {
+		s.fail(n, "incremental %s needs `next`: where the answer's cursor lies", kind)
+	}
+	in.more = s.signal(f["more"], "more", s.in("an answer", answerNames...))
+	in.checkpointPass = s.choice(f["checkpoint"], "checkpoint", "page", "pass") == "pass"
+	if in.kind == sequenceCursor {
+		in.back = s.integer(f["lookback"], "lookback (of a sequence, a count of numbers)", 0, 1<<40)
+	}
+	s.head(in, f["head"])
+}
+
+func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *yaml.Node) {
+	if in.cursorField = s.place(f["cursor_field"], "cursor_field"); f["cursor_field"] == nil {
+		s.fail(n, "incremental timestamp needs `cursor_field`")
+	} else if in.cursorField != nil {
+		s.b.stream.cursorSlot = s.slot(*in.cursorField)
+	}
+	s.formats(in, f["format"], n)
+	in.granularity = s.positive(f["granularity"], "granularity", time.Second)
+	in.inclusive = s.boolean(f["inclusive"], "inclusive", true)
+	if o := s.choice(f["order"], "order", "asc", "desc", "none"); o != "" {
+		in.order = sortOrder(o)
+	}
+	in.lookback = s.duration(f["lookback"], "lookback", time.Minute)
+	in.settle = s.duration(f["settle"], "settle", 0)
+	if d := f["deep_lookback"]; d != nil {
+		deep := s.fields(d, "deep_lookback", []string{"every", "span"}, nil)
+		in.deepEvery, in.deepSpan = s.positive(deep["every"], "every", 0), s.positive(deep["span"], "span", 0)
+		if deep != nil && (deep["every"] == nil || deep["span"] == nil) {
+			s.fail(d, "deep_lookback needs `every` and `span`")
+		} else if in.deepSpan > 0 && in.deepSpan <= in.lookback {
+			s.fail(deep["span"], "deep_lookback reaches back no further than lookback (%s)", in.lookback)
+		}
+	}
+}
+
+func (s *streamReader) formats(in *incremental, n, at *yaml.Node) {
+	record, request, zone := "rfc3339", "", ""
+	switch {
+	case n == nil:
+		s.fail(at, "incremental timestamp needs `format`: rfc3339, date, unix, unix_ms, unix_us, unix_ns, or a pattern")
+		return
+	case n.Kind == yaml.MappingNode:
+		f := s.fields(n, "format", []string{"record", "request", "zone"}, nil)
+		if f["record"] == nil {
+			s.fail(n, "format needs `record`: how records write their time")
+			return
+		}
+		record, request, zone = s.text(f["record"], "record"), s.text(f["request"], "request"), s.text(f["zone"], "zone")
+	default:
+		record = s.text(n, "format")
+	}
+	if request == "" {
+		request = record
+	}
+	var err error
+	if in.record, err = newFormat(record, zone); err != nil {
+		s.fail(n, "%v", err)
+		return
+	}
+	if in.request, err = newFormat(request, zone); err != nil {
+		s.fail(n, "%v", err)
+	}
+}
+
+// head reads the request that tells how far a sequence has got (P11).
+func (s *streamReader) head(in *incremental, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "head", []string{"path", "url", "method", "query", "headers", "body", "form", "place"}, nil)
+	if f == nil {
+		return
+	}
+	in.head = &head{call: s.call(f, "head", n, s.in("head", "partition", "config", "now"))}
+	if f["place"] == nil {
+		s.fail(n, "head needs `place`: where the newest sequence lies")
+	}
+	if p := s.place(f["place"], "place"); p != nil {
+		in.head.place = *p
+	}
+}
+
+// content reads what of a record is published and compared.
+func (s *streamReader) content() {
+	st := &s.b.stream
+	if v := s.text(s.f["schema"], "schema"); v != "" {
+		if st.Schema = v; v != "json" && !validSchema.MatchString(v) {
+			s.fail(s.f["schema"], "schema must be json or the name of a file under schemas/, such as salesloft/person, not %q", v)
+		}
+	}
+	if p := s.place(s.f["value"], "value"); p != nil {
+		if p.String() != "." {
+			st.valueSlot = s.slot(*p)
+			st.Rules.Value = p.String()
+		}
+	}
+	st.Rules.Algorithm = record.Algorithm
+	if n := s.f["hash"]; n != nil {
+		f := s.fields(n, "hash", []string{"include", "exclude"}, nil)
+		if f["include"] != nil && f["exclude"] != nil {
+			s.fail(n, "hash has both `include` and `exclude`")
+		}
+		s.b.include, s.b.exclude = s.paths(f["include"], "include"), s.paths(f["exclude"], "exclude")
+		st.Rules.Include, st.Rules.Exclude = s.b.include, s.b.exclude
+	}
+}
+
+func (s *streamReader) paths(n *yaml.Node, what string) []string {
+	var out []string
+	if n != nil && n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		s.fail(n, "%s is an empty list", what)
+	}
+	for _, c := range s.items(n, what) {
+		text := s.text(c, what)
+		p, err := record.ParsePath(text)
+		if err != nil {
+			s.fail(c, "%s is not a path: %v", what, err)
+		} else if text != "" {
+			out = append(out, p.String())
+		}
+	}
+	slices.Sort(out) // the order says nothing, and must not change the rules' fingerprint
+	return slices.Compact(out)
+}
+
+func (s *streamReader) conditions() {
+	st := &s.b.stream
+	sc := s.in("a condition over records", "record", "partition", "config", "now")
+	sc.slot = s.slot
+	read := func(n *yaml.Node, name string, sc *scope) *condition {
+		e := s.expression(n, name, sc, boolean)
+		if e == nil {
+			return nil
+		}
+		return newCondition(name, e)
+	}
+	st.filter, st.delete = read(s.f["filter"], "filter", sc), read(s.f["delete"], "delete", sc)
+	if o := s.choice(s.f["on_leave"], "on_leave", "delete", "keep"); o != "" {
+		st.OnLeave = o
+		if s.f["filter"] == nil {
+			s.fail(s.f["on_leave"], "on_leave without `filter`: nothing can leave")
+		}
+	}
+	if in := s.b.request.incremental; in != nil && in.kind == timestampCursor && !st.LogFeed {
+		st.versionSlot, st.versionFormat = st.cursorSlot, in.record // P14: the default of a state feed
+	}
+	if s.f["version"] != nil {
+		st.versionSlot, st.versionFormat = s.slotOf(s.f["version"], "version"), nil
+		if st.versionSlot == st.cursorSlot && s.b.request.incremental != nil {
+			st.versionFormat = s.b.request.incremental.record
+		}
+	}
+	st.Versioned = st.versionSlot >= 0
+}
+
+func (s *streamReader) errorRules(n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		s.fail(n, "errors must be a list, not %s", describe(n))
+		return
+	}
+	for _, c := range n.Content {
+		f := s.fields(c, "an error rule", []string{"status", "when", "do", "hint"}, []string{"cursor_from"})
+		if f == nil {
+			continue
+		}
+		rule := errorRule{hint: s.text(f["hint"], "hint"), when: s.signal(f["when"], "when", s.in("an answer", answerNames...))}
+		for _, st := range s.items(f["status"], "status") {
+			rule.status = append(rule.status, int(s.integer(st, "status", 100, 599)))
+		}
+		if f["status"] == nil && f["when"] == nil {
+			s.fail(c, "an error rule needs `status`, `when` or both")
+		}
+		switch do := f["do"]; {
+		case do == nil:
+			s.fail(c, "an error rule needs `do`: retry, skip_partition, restart_pass, expired or halt")
+		case do.Value == "park_record":
+			s.fail(do, "do: park_record is not supported yet: this version has retry, skip_partition, restart_pass, expired and halt")
+		default:
+			rule.do = errorAction(s.choice(do, "do", "retry", "skip_partition", "restart_pass", "expired", "halt"))
+		}
+		s.b.request.errors = append(s.b.request.errors, rule)
+	}
+}
+
+func (s *streamReader) interval(n *yaml.Node) {
+	s.b.request.Interval = Interval{fixed: defaultEvery}
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		s.b.request.Interval.fixed = s.every(n, "interval")
+		return
+	}
+	sc := s.in("interval", "partition", "config", "now")
+	for i, c := range n.Content {
+		f := s.fields(c, "an interval rule", []string{"when", "every"}, nil)
+		if f == nil {
+			continue
+		}
+		if f["every"] == nil {
+			s.fail(c, "an interval rule needs `every`")
+		}
+		if last := i == len(n.Content)-1; last != (f["when"] == nil) {
+			s.fail(c, "every interval rule but the last has a `when`, and the last has none: it holds when no other does")
+		}
+		rule := intervalRule{when: s.expression(f["when"], "when", sc, boolean), every: s.every(f["every"], "every")}
+		s.b.request.Interval.rules = append(s.b.request.Interval.rules, rule)
+	}
+	if len(n.Content) == 0 {
+		s.fail(n, "interval is an empty list")
+	}
+}
+
+func (s *streamReader) every(n *yaml.Node, what string) time.Duration {
+	d := s.positive(n, what, defaultEvery)
+	if n != nil && d < 100*time.Millisecond {
+		s.fail(n, "%s must be at least 100ms", what)
+	}
+	return d
+}
+
+func (s *streamReader) reconcile(n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "reconcile", []string{"every", "lookup"}, []string{"schedule", "listing", "order", "cap", "total", "window", "orphans", "guard"})
+	if f == nil {
+		return
+	}
+	s.b.stream.ReconcileEvery = s.positive(f["every"], "reconcile.every", 0)
+	l := f["lookup"]
+	if f["every"] == nil && l == nil {
+		s.fail(n, "reconcile needs `every`, `lookup` or both")
+	}
+	if l == nil {
+		return
+	}
+	lf := s.fields(l, "lookup", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "gone"}, nil)
+	if lf == nil {
+		return
+	}
+	if s.b.stream.contentKey {
+		s.fail(l, "a lookup needs a key to ask for, and `primary_key: content` is a hash")
+		return
+	}
+	names := []string{"key", "config", "now"}
+	if !s.b.stream.keyScope {
+		names = append(names, "partition")
+	}
+	before := len(s.problems)
+	look := &lookup{call: s.call(lf, "lookup", l, s.in("lookup", names...))}
+	if p := s.place(lf["records"], "records"); p != nil {
+		look.records = *p
+	} else if len(s.b.request.records) > 0 {
+		look.records = s.b.request.records[0].path
+	}
+	named := false
+	look.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "key" }) })
+	if !named && len(s.problems) == before {
+		s.fail(l, "the lookup does not say which record it asks for: there is no {{ key.NAME }} in it")
+	}
+	sc := s.in("lookup gone", "record", "config", "now")
+	sc.slot = s.slot
+	if e := s.expression(lf["gone"], "gone", sc, boolean); e != nil {
+		s.b.stream.gone = newCondition("gone", e)
+	}
+	s.b.stream.lookup, s.b.stream.HasLookup = look, true
+}
+
+func (s *streamReader) topic() {
+	t := &s.b.stream.Topic
+	if n := s.f["topic"]; n != nil {
+		f := s.fields(n, "topic", []string{"name", "partitions", "cleanup"}, nil)
+		t.Name = s.text(f["name"], "topic.name")
+		t.Partitions = int32(s.integer(f["partitions"], "topic.partitions", 1, 10_000))
+		t.Cleanup = s.choice(f["cleanup"], "topic.cleanup", "compact", "delete", "compact,delete")
+		if t.Name != "" && !validTopic(t.Name) {
+			s.fail(f["name"], "topic.name must be 1 to 249 of A-Z a-z 0-9 . _ -, not %q", t.Name)
+		}
+	}
+	n := s.f["retention"]
+	if n != nil && n.Value == "forever" {
+		t.Retention = -1
+	} else {
+		t.Retention = s.positive(n, "retention", 0)
+	}
+}
+
+func validTopic(name string) bool {
+	return len(name) <= 249 && name != "." && name != ".." && !strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
+	})
+}
+
+// together checks what only several keys together can get wrong.
+func (s *streamReader) together() {
+	req := &s.b.request
+	req.list.each(func(t *template) { t.bindings(func(b binding) { req.uses.add(b.root) }) })
+	u, p, in := req.uses, &req.paginator, req.incremental
+	p.tiePage = u.tiePage
+	for _, c := range []struct {
+		wrong bool
+		at    *yaml.Node
+		what  string
+	}{
+		{p.kind == tokenPaginator && !u.pageToken, s.f["paginator"], "paginator token, but no {{ page_token }} in the request: every page would be the first"},
+		{p.kind == pagePaginator && !u.page, s.f["paginator"], "paginator page, but no {{ page }} in the request: every page would be the first"},
+		{p.kind != tokenPaginator && u.pageToken, s.name, "the request has {{ page_token }}, but its paginator is not token: it would never be sent"},
+		{p.kind != pagePaginator && u.page, s.name, "the request has {{ page }}, but its paginator is not page"},
+		{p.kind != keysetPaginator && u.tiePage, s.name, "the request has {{ tie_page }}, but its paginator is not keyset: it would never be sent"},
+		{p.kind != keysetPaginator && u.anchor, s.name, "the request has {{ anchor }}, but its paginator is not keyset: {{ cursor }} is the partition's cursor"},
+		{in == nil && (u.cursor || u.start), s.name, "the request has {{ cursor }} or {{ start }}, but the stream has no `incremental`: it would never be sent"},
+	} {
+		if c.wrong {
+			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
+		}
+	}
+	s.keyset(u, p, in)
+	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
+		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
+	}
+	if s.b.stream.LogFeed && (in == nil || in.kind != timestampCursor) {
+		s.fail(s.f["record_id"], "record_id needs a timestamp cursor: its ids are kept as far back as lookback (P13)")
+	}
+}
+
+// keyset checks that every request can ask from the last record's cursor, inclusively (P6).
+func (s *streamReader) keyset(u uses, p *paginator, in *incremental) {
+	if p.kind != keysetPaginator {
+		return
+	}
+	n := s.f["paginator"]
+	switch {
+	case in == nil || in.kind != timestampCursor:
+		s.fail(n, "paginator keyset needs `incremental` with a cursor_field: the last record's is where the next page begins (P6)")
+	case in.order != ascending:
+		s.fail(n, "paginator keyset needs `order: asc`, and a request that asks for it (P6, P7)")
+	case !in.inclusive:
+		s.fail(n, "paginator keyset needs an inclusive filter: a page cut inside equal cursors would lose the rest of them (P6)")
+	case !u.anchor:
+		s.fail(n, "paginator keyset, but no {{ anchor }} in the request: every page would be the first")
+	}
+}
+
+func (u *uses) add(root string) {
+	for name, to := range map[string]*bool{"cursor": &u.cursor, "anchor": &u.anchor, "start": &u.start, "page_token": &u.pageToken,
+		"offset": &u.offset, "page": &u.page, "tie_page": &u.tiePage, "last": &u.last, "now": &u.now} {
+		if name == root {
+			*to = true
+		}
+	}
+}
+
+var errNoValues = errors.New("no values")

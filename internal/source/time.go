@@ -1,0 +1,375 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	_ "time/tzdata" // zones are part of a definition's meaning, and small containers have none
+)
+
+// format is how a time is written (P16): rfc3339, date, unix, unix_ms, unix_us, unix_ns, or a pattern of % signs.
+type format struct {
+	name  string         // as the definition has it
+	unit  time.Duration  // unix formats: the unit of one; else 0
+	items []item         // patterns
+	zone  *time.Location // what a text without an offset is in; UTC by default
+	local bool           // printed texts carry no offset
+}
+
+// item is one piece of a pattern: a verb, or text.
+type item struct {
+	verb   byte // 0: text
+	digits int  // %f: how many are printed
+	text   string
+}
+
+var unixUnits = map[string]time.Duration{"unix": time.Second, "unix_ms": time.Millisecond, "unix_us": time.Microsecond, "unix_ns": 1}
+
+var patterns = map[string]string{"rfc3339": "", "date": "%Y-%m-%d"}
+
+// newFormat returns the format of that name, which names instants: it can be read as well as written. zone is an IANA name,
+// "" for UTC.
+func newFormat(name, zone string) (*format, error) {
+	f, err := newLayout(name, zone)
+	if err != nil || f.items == nil {
+		return f, err
+	}
+	for _, verb := range []byte("Ymd") {
+		if !slices.ContainsFunc(f.items, func(it item) bool { return it.verb == verb }) {
+			return nil, fmt.Errorf("the time pattern %q names no instant: it has no %%%c", name, verb)
+		}
+	}
+	return f, nil
+}
+
+// newLayout returns a format that may be a part of a time only, for format_time.
+func newLayout(name, zone string) (*format, error) {
+	f := &format{name: name, zone: time.UTC, unit: unixUnits[name]}
+	if zone != "" {
+		loc, err := time.LoadLocation(zone)
+		if err != nil || zone == "Local" {
+			return nil, fmt.Errorf("unknown zone %q: an IANA name such as Europe/Berlin", zone)
+		}
+		f.zone = loc
+	}
+	pattern, known := patterns[name]
+	switch {
+	case f.unit > 0 || known && pattern == "":
+		return f, nil
+	case !known && !strings.Contains(name, "%"):
+		names := []string{"rfc3339", "date", "unix", "unix_ms", "unix_us", "unix_ns"}
+		return nil, fmt.Errorf("unknown time format %q%s: %s, or a pattern such as %%Y-%%m-%%d %%H:%%M:%%S.%%3fZ",
+			name, suggest(name, names), strings.Join(names, ", "))
+	case !known:
+		pattern = name
+	}
+	return f, f.compile(pattern)
+}
+
+func (f *format) compile(pattern string) error {
+	f.local = true
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] != '%' {
+			end := i
+			for end < len(pattern) && pattern[end] != '%' {
+				end++
+			}
+			f.items = append(f.items, item{text: pattern[i:end]})
+			i = end - 1
+			continue
+		}
+		it := item{digits: 6}
+		if i++; i < len(pattern) && pattern[i] >= '1' && pattern[i] <= '9' && i+1 < len(pattern) && pattern[i+1] == 'f' {
+			it.digits = int(pattern[i] - '0')
+			i++
+		}
+		switch {
+		case i < len(pattern) && pattern[i] == '%':
+			it.text = "%"
+		case i < len(pattern) && strings.IndexByte("YmdHMSfz", pattern[i]) >= 0:
+			it.verb = pattern[i]
+		default:
+			return fmt.Errorf("the time pattern %q has an unknown verb at %d: there are %%Y %%m %%d %%H %%M %%S %%f (%%3f) %%z %%%%", pattern, i)
+		}
+		if it.verb == 'z' {
+			f.local = false
+		}
+		f.items = append(f.items, it)
+	}
+	return nil
+}
+
+// same reports whether a text that f wrote may be sent back where o is wanted (P16).
+func (f *format) same(o *format) bool {
+	return f.name == o.name && f.zone.String() == o.zone.String()
+}
+
+// parse reads a time: the unescaped content of a JSON string, or a number's literal. It allocates nothing but errors.
+func (f *format) parse(text []byte) (time.Time, error) {
+	var t time.Time
+	var err error
+	switch {
+	case len(text) == 0:
+		err = errors.New("it is empty")
+	case len(text) > 64:
+		err = fmt.Errorf("it has %d bytes", len(text))
+	case f.unit > 0:
+		t, err = f.parseUnix(text)
+	case f.items == nil:
+		t, err = f.parseRFC3339(text)
+	default:
+		t, err = f.parsePattern(text)
+	}
+	if err == nil && (t.Year() < 1 || t.Year() > 9999) {
+		err = fmt.Errorf("it lies in the year %d", t.Year())
+		if f.unit == time.Second {
+			err = fmt.Errorf("%w; if these are milliseconds, the format is unix_ms", err)
+		}
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%.64q is not a time in the format %s: %w", text, f.name, err)
+	}
+	return t, nil
+}
+
+// clock is a wall clock's reading.
+type clock struct {
+	year, month, day, hour, minute, second, nano int
+	offset                                       int  // seconds east of UTC
+	fixed                                        bool // there was an offset
+}
+
+// cutDigits reads exactly n digits at i.
+func cutDigits(text []byte, i, n int) (int, bool) {
+	if i+n > len(text) {
+		return 0, false
+	}
+	x := 0
+	for _, c := range text[i : i+n] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		x = x*10 + int(c-'0')
+	}
+	return x, true
+}
+
+// cutFraction reads 1 to 9 digits at i as nanoseconds, and returns the index after them.
+func cutFraction(text []byte, i int) (nano, end int, err error) {
+	end = i
+	for end < len(text) && text[end] >= '0' && text[end] <= '9' {
+		end++
+	}
+	if end == i || end-i > 9 {
+		return 0, i, fmt.Errorf("it has %d fractional digits, and 1 to 9 are understood", end-i)
+	}
+	for j := range 9 {
+		nano *= 10
+		if i+j < end {
+			nano += int(text[i+j] - '0')
+		}
+	}
+	return nano, end, nil
+}
+
+// cutOffset reads Z, ±hh:mm or ±hhmm at i.
+func cutOffset(text []byte, i int) (seconds, end int, ok bool) {
+	if i < len(text) && (text[i] == 'Z' || text[i] == 'z') {
+		return 0, i + 1, true
+	}
+	if i >= len(text) || text[i] != '+' && text[i] != '-' {
+		return 0, i, false
+	}
+	h, ok := cutDigits(text, i+1, 2)
+	j := i + 3
+	if ok && j < len(text) && text[j] == ':' {
+		j++
+	}
+	m, ok2 := cutDigits(text, j, 2)
+	if !ok || !ok2 || h > 23 || m > 59 {
+		return 0, i, false
+	}
+	seconds = h*3600 + m*60
+	if text[i] == '-' {
+		seconds = -seconds
+	}
+	return seconds, j + 2, true
+}
+
+// parseRFC3339 reads 2018-03-13T00:41:41.550510-04:00. Without an offset it is in the format's zone, if one was declared.
+func (f *format) parseRFC3339(text []byte) (time.Time, error) {
+	var c clock
+	ok := len(text) >= 19 && text[4] == '-' && text[7] == '-' && (text[10] == 'T' || text[10] == 't') && text[13] == ':' && text[16] == ':'
+	for _, p := range [...]struct {
+		to   *int
+		i, n int
+	}{{&c.year, 0, 4}, {&c.month, 5, 2}, {&c.day, 8, 2}, {&c.hour, 11, 2}, {&c.minute, 14, 2}, {&c.second, 17, 2}} {
+		if ok {
+			*p.to, ok = cutDigits(text, p.i, p.n)
+		}
+	}
+	if !ok {
+		return time.Time{}, errors.New("it does not begin as 2006-01-02T15:04:05")
+	}
+	i := 19
+	if i < len(text) && text[i] == '.' {
+		var err error
+		if c.nano, i, err = cutFraction(text, i+1); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if c.offset, i, c.fixed = cutOffset(text, i); i != len(text) {
+		return time.Time{}, fmt.Errorf("%q at its end is no offset", text[i:])
+	}
+	if !c.fixed && f.zone == time.UTC {
+		return time.Time{}, errors.New("it has no offset; if it is in a known zone, say so: format: {record: rfc3339, zone: ZONE}")
+	}
+	return f.instant(c)
+}
+
+func (f *format) parsePattern(text []byte) (time.Time, error) {
+	var c clock
+	i := 0
+	for _, it := range f.items {
+		ok := true
+		switch it.verb {
+		case 0:
+			ok = strings.HasPrefix(string(text[i:]), it.text)
+			i += len(it.text)
+		case 'f':
+			var err error
+			if c.nano, i, err = cutFraction(text, i); err != nil {
+				return time.Time{}, err
+			}
+		case 'z':
+			c.offset, i, ok = cutOffset(text, i)
+			c.fixed = true
+		case 'Y':
+			c.year, ok = cutDigits(text, i, 4)
+			i += 4
+		default:
+			*map[byte]*int{'m': &c.month, 'd': &c.day, 'H': &c.hour, 'M': &c.minute, 'S': &c.second}[it.verb], ok = cutDigits(text, i, 2)
+			i += 2
+		}
+		if !ok {
+			return time.Time{}, errors.New("it does not follow the pattern")
+		}
+	}
+	if i != len(text) {
+		return time.Time{}, errors.New("it is longer than the pattern")
+	}
+	return f.instant(c)
+}
+
+// instant checks the clock's ranges, which time.Date would quietly roll over, and places it on the time line.
+func (f *format) instant(c clock) (time.Time, error) {
+	if c.second == 60 && c.minute == 59 { // a leap second: POSIX has none, the next second is its instant
+		c.second = 59
+		t, err := f.instant(c)
+		return t.Add(time.Second), err
+	}
+	t := time.Date(c.year, time.Month(c.month), c.day, c.hour, c.minute, c.second, c.nano, time.UTC)
+	if c.month < 1 || c.month > 12 || t.Day() != c.day || c.day < 1 || c.hour > 23 || c.minute > 59 || c.second > 59 {
+		return t, errors.New("there is no such date or time of day")
+	}
+	if c.fixed {
+		return t.Add(-time.Duration(c.offset) * time.Second), nil
+	}
+	if f.zone == time.UTC {
+		return t, nil
+	}
+	return earliest(t, f.zone), nil
+}
+
+// earliest returns the instant at which a clock in zone shows what t shows in UTC. In a fold it shows that twice; the earlier
+// one is right for everything that is read inclusively: it is never too late (P16).
+func earliest(t time.Time, zone *time.Location) time.Time {
+	guess := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+	_, before := guess.Add(-24 * time.Hour).Zone()
+	if c := t.Add(-time.Duration(before) * time.Second).In(zone); c.Before(guess) && c.Hour() == t.Hour() && c.Minute() == t.Minute() {
+		guess = c
+	}
+	return guess.UTC()
+}
+
+func (f *format) parseUnix(text []byte) (time.Time, error) {
+	s := string(text)
+	if strings.ContainsAny(s, "eE") { // 1.7e9: some writers of JSON print large numbers so
+		x, err := strconv.ParseFloat(s, 64)
+		if err != nil || x != float64(int64(x)) || x > 1<<53 || x < -(1<<53) {
+			return time.Time{}, errors.New("it is not a number, or too large a one")
+		}
+		s = strconv.FormatInt(int64(x), 10)
+	}
+	whole, fraction, _ := strings.Cut(s, ".")
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return time.Time{}, errors.New("it is not a number")
+	}
+	per := int64(time.Second / f.unit)
+	t := time.Unix(n/per, n%per*int64(f.unit)).UTC()
+	if fraction == "" {
+		return t, nil
+	}
+	nano, end, err := cutFraction([]byte(fraction), 0)
+	if err != nil || end != len(fraction) {
+		return time.Time{}, errors.New("it is not a number")
+	}
+	part := time.Duration(int64(nano) / per)
+	if strings.HasPrefix(whole, "-") {
+		part = -part
+	}
+	return t.Add(part), nil
+}
+
+// print writes t. What a format cannot hold is cut off downwards, so that a lower bound stays one.
+func (f *format) print(t time.Time) string {
+	switch {
+	case f.unit > 0:
+		return strconv.FormatInt(f.number(t), 10)
+	case f.items == nil:
+		return t.UTC().Format(time.RFC3339Nano)
+	}
+	var b strings.Builder
+	t = t.In(f.zone)
+	for _, it := range f.items {
+		switch it.verb {
+		case 0:
+			b.WriteString(it.text)
+		case 'Y':
+			fmt.Fprintf(&b, "%04d", t.Year())
+		case 'm':
+			fmt.Fprintf(&b, "%02d", int(t.Month()))
+		case 'd':
+			fmt.Fprintf(&b, "%02d", t.Day())
+		case 'H':
+			fmt.Fprintf(&b, "%02d", t.Hour())
+		case 'M':
+			fmt.Fprintf(&b, "%02d", t.Minute())
+		case 'S':
+			fmt.Fprintf(&b, "%02d", t.Second())
+		case 'f':
+			b.WriteString(fmt.Sprintf("%09d", t.Nanosecond())[:it.digits])
+		case 'z':
+			b.WriteString(t.Format("-0700")) // as strftime does
+		}
+	}
+	return b.String()
+}
+
+// number returns t in the format's unit, rounded down also before 1970.
+func (f *format) number(t time.Time) int64 {
+	per := int64(time.Second / f.unit)
+	return t.Unix()*per + int64(t.Nanosecond())/int64(f.unit)
+}
+
+// value is print with the type that a request wants: int64 for unix formats, else string.
+func (f *format) value(t time.Time) any {
+	if f.unit > 0 {
+		return f.number(t)
+	}
+	return f.print(t)
+}

@@ -1,0 +1,270 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/cdc"
+	"tidemark/internal/kafka"
+)
+
+// Options are what a process runs. Everything must be given.
+type Options struct {
+	Kafka       kafka.Options
+	Connections []*capture.Connection
+	Log         *slog.Logger
+}
+
+// Supervisor runs the connections of the shards that are assigned to this process. Run is called once; Status any time.
+type Supervisor struct {
+	kafka kafka.Options
+	log   *slog.Logger
+	fatal chan error
+
+	mu      sync.Mutex // never held across I/O
+	fleet   []*member
+	shards  []int32
+	trouble string
+	hanging []kafka.Hanging
+	ctx     context.Context // of Run
+}
+
+// member is a connection with what runs it.
+type member struct {
+	connection *capture.Connection
+	shard      int32
+	assigned   bool
+	stop       context.CancelFunc // nil: not running
+	done       chan struct{}
+}
+
+// Status is what a process knows of itself.
+type Status struct {
+	Name        string           `json:"name"`
+	Instance    string           `json:"instance"`
+	Shards      []int32          `json:"shards"`
+	Trouble     string           `json:"trouble,omitempty"` // of the group
+	Hanging     []kafka.Hanging  `json:"hanging,omitempty"` // K20
+	Connections []capture.Status `json:"connections"`
+}
+
+// New returns a supervisor that has not joined the group yet.
+func New(o Options) *Supervisor {
+	s := &Supervisor{kafka: o.Kafka, log: o.Log, fatal: make(chan error, 1)}
+	for _, c := range o.Connections {
+		s.fleet = append(s.fleet, &member{connection: c, shard: o.Kafka.ShardOf(c.Account())})
+	}
+	return s
+}
+
+// Run joins the group and runs the connections of the assigned shards until ctx ends. It returns nil then, and an error
+// where the process cannot go on: the topics of the deployment are wrong, or another process has our instance id.
+func (s *Supervisor) Run(ctx context.Context) error {
+	if _, err := kafka.EnsureTopics(ctx, s.kafka, s.kafka.SystemTopics()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.ctx = ctx
+	s.mu.Unlock()
+	group, err := kafka.Join(ctx, s.kafka, kafka.Assignment{Gained: s.gained, Lost: s.lost, Trouble: s.heard})
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() { // the watch for hanging transactions
+		defer close(watched)
+		s.watch(watching)
+	}()
+	select {
+	case <-ctx.Done():
+	case err = <-s.fatal:
+	}
+	stop()
+	// SIGTERM: the connections commit what they began, then the group is left, so that others take over at once (K6).
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveFor)
+	defer cancel()
+	s.lost(leaving, s.assigned())
+	if e := group.Leave(leaving); e != nil {
+		s.log.Warn("the group was not left in order; its session timeout will tell the others", "error", e)
+	}
+	<-watched
+	return err
+}
+
+// leaveFor bounds the end of a process (KAFKA.md: SIGTERM).
+const leaveFor = 9 * time.Second
+
+func (s *Supervisor) assigned() []int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.shards)
+}
+
+// gained starts the connections of shards.
+func (s *Supervisor) gained(shards []int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, shard := range shards {
+		if !slices.Contains(s.shards, shard) {
+			s.shards = append(s.shards, shard)
+		}
+	}
+	slices.Sort(s.shards)
+	s.log.Info("shards assigned", "shards", s.shards)
+	if s.ctx.Err() != nil {
+		return
+	}
+	for _, m := range s.fleet {
+		if !slices.Contains(shards, m.shard) {
+			continue
+		}
+		// One that was abandoned when the shard was lost may still be ending; it starts again when it has.
+		if m.assigned = true; m.stop == nil {
+			s.start(m)
+		}
+	}
+}
+
+// start runs m's connection; the caller holds the lock.
+func (s *Supervisor) start(m *member) {
+	ctx, stop := context.WithCancel(s.ctx)
+	done := make(chan struct{})
+	m.stop, m.done = stop, done
+	go func() { // runs the connection
+		defer close(done)
+		err := m.connection.Run(ctx, func() bool { return s.has(m) })
+		stop()
+		if err != nil {
+			s.log.Error("connection halted", "connection", m.connection.Name(), "error", err)
+			if _, scope := cdc.Verdict(err); scope == cdc.Process {
+				s.fail(err)
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		m.stop = nil
+		if m.assigned && err == nil && s.ctx.Err() == nil {
+			s.start(m)
+		}
+	}()
+}
+
+func (s *Supervisor) has(m *member) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m.assigned
+}
+
+// lost stops the connections of shards and waits until they are closed, or until ctx ends: what is not closed by then is
+// fenced by the next owner (K11).
+func (s *Supervisor) lost(ctx context.Context, shards []int32) {
+	stopping := map[*member]chan struct{}{}
+	s.mu.Lock()
+	for _, m := range s.fleet {
+		if !slices.Contains(shards, m.shard) {
+			continue
+		}
+		if m.assigned = false; m.stop != nil {
+			m.stop()
+			stopping[m] = m.done
+		}
+	}
+	s.shards = slices.DeleteFunc(s.shards, func(n int32) bool { return slices.Contains(shards, n) })
+	s.mu.Unlock()
+	for m, done := range stopping {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			s.log.Warn("the connection did not end in time and is abandoned to the fence", "connection", m.connection.Name())
+		}
+	}
+}
+
+// heard takes errors of the group.
+func (s *Supervisor) heard(err error) {
+	s.mu.Lock()
+	s.trouble = err.Error()
+	s.mu.Unlock()
+	if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope == cdc.Process {
+		s.fail(err)
+		return
+	}
+	s.log.Warn("trouble with the group", "error", err)
+}
+
+func (s *Supervisor) fail(err error) {
+	select {
+	case s.fatal <- err:
+	default: // the first is enough
+	}
+}
+
+// watchEvery is how often the events partitions are looked at (K20).
+const watchEvery = 30 * time.Second
+
+// watch looks for transactions of others that stop the readers of our topics (K20).
+func (s *Supervisor) watch(ctx context.Context) {
+	w, err := kafka.NewWatcher(s.kafka)
+	if err != nil {
+		s.log.Error("hanging transactions are not watched", "error", err)
+		return
+	}
+	defer w.Close()
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		hanging, err := w.Check(ctx, s.topics(ctx))
+		if err != nil {
+			if !errors.Is(err, context.Canceled) {
+				s.log.Warn("hanging transactions could not be looked for", "error", err)
+			}
+			continue
+		}
+		for _, h := range hanging {
+			s.log.Error("a transaction that is not ours stops the readers of a topic: find its producer, or end it with "+
+				"kafka-transactions.sh abort", "topic", h.Topic, "partition", h.Partition, "offset", h.Offset, "producer", h.ProducerID)
+		}
+		s.mu.Lock()
+		s.hanging = hanging
+		s.mu.Unlock()
+	}
+}
+
+// topics are the events topics of the connections that run here.
+func (s *Supervisor) topics(ctx context.Context) []string {
+	var all []string
+	for _, c := range s.Status(ctx).Connections {
+		for _, st := range c.Streams {
+			if st.Topic != "" {
+				all = append(all, st.Topic)
+			}
+		}
+	}
+	return all
+}
+
+// Status asks every connection for a copy of what it knows.
+func (s *Supervisor) Status(ctx context.Context) Status {
+	s.mu.Lock()
+	st := Status{
+		Name: s.kafka.Name, Instance: s.kafka.Instance, Shards: slices.Clone(s.shards), Trouble: s.trouble,
+		Hanging: slices.Clone(s.hanging),
+	}
+	fleet := slices.Clone(s.fleet)
+	s.mu.Unlock()
+	for _, m := range fleet {
+		st.Connections = append(st.Connections, m.connection.Status(ctx))
+	}
+	return st
+}
