@@ -109,9 +109,7 @@ func (s *signal) eval(resp *response, v *vars) (bool, error) {
 	var x any
 	var err error
 	if s.place != nil {
-		if span, ok := s.place.Find(resp.body, record.Span{Off: 0, End: int32(len(resp.body))}); ok {
-			x, err = record.Value(resp.body, span)
-		}
+		x, err = bodyAt(resp, *s.place)
 	} else {
 		in := *v
 		in.response = resp

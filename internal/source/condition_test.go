@@ -120,6 +120,8 @@ func TestSignals(t *testing.T) {
 		{"response.status == 200 && response.headers['X-More'] == 'yes'", `{}`, true, false},
 		{"response.headers.nothing == nil", `{}`, true, false},
 		{"response.body.error.code == 'busy'", `<html>`, false, false}, // null-safe, also where there is no JSON
+		{"error.code", `<html>`, false, false},
+		{"error", `{"error":`, false, false},
 		{"response.body contains 'html'", `<html>`, true, false},
 		{"response.body.list[0].x == 1", `{"list":[{"x":1}]}`, true, false},
 		{"response.body[partition.view] == 1", `{"a":1}`, true, false},
@@ -130,7 +132,7 @@ func TestSignals(t *testing.T) {
 		if len(r.problems) > 0 {
 			t.Fatalf("%s: %v", c.text, r.problems)
 		}
-		resp := newResponse(200, http.Header{"X-More": {"yes"}}, []byte(c.body), strings.HasPrefix(c.body, "{"))
+		resp := &response{status: 200, header: http.Header{"X-More": {"yes"}}, body: []byte(c.body)}
 		got, err := sig.eval(resp, &vars{partition: map[string]any{"view": "a"}})
 		if (err != nil) != c.fails || got != c.want {
 			t.Errorf("%s on %s: %v %v", c.text, c.body, got, err)

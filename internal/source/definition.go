@@ -242,7 +242,7 @@ func (r *linter) template(n *yaml.Node, where string, sc *scope) *template {
 	if n == nil {
 		return nil
 	}
-	t := &template{where: where, line: n.Line, column: n.Column}
+	t := &template{where: where}
 	switch {
 	case n.Kind != yaml.ScalarNode:
 		r.fail(n, "%s must be a text, not %s", where, describe(n))
@@ -261,7 +261,7 @@ func (r *linter) template(n *yaml.Node, where string, sc *scope) *template {
 		r.misused(n, where, err)
 		return t
 	}
-	c.where, c.line, c.column = where, n.Line, n.Column
+	c.where = where
 	return c
 }
 

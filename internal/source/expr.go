@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"reflect"
 	"regexp"
 	"slices"
@@ -70,7 +69,6 @@ type expression struct {
 	program  *vm.Program
 	bindings []binding
 	result   reflect.Type // nil where it is only known when it runs
-	places   bool         // it reads places of a record
 }
 
 // compile parses, restricts, rewrites, type-checks and compiles text. want is the kind of the result, Invalid for any.
@@ -97,7 +95,7 @@ func compile(text string, sc *scope, want reflect.Kind) (*expression, error) {
 	if err != nil {
 		return nil, located(err)
 	}
-	e := &expression{text: canonical, program: program, result: result, places: w.places}
+	e := &expression{text: canonical, program: program, result: result}
 	for _, name := range slices.Sorted(maps.Keys(w.bound)) {
 		e.bindings = append(e.bindings, w.bound[name])
 	}
@@ -162,10 +160,9 @@ type position struct {
 // rewriter turns expr's tree into one that follows LANGUAGE.md: members are null-safe, names are checked, places of a
 // record are planned. It works before types are checked, so that what it puts in is checked too.
 type rewriter struct {
-	scope  *scope
-	bound  map[string]binding
-	places bool
-	err    *misuse
+	scope *scope
+	bound map[string]binding
+	err   *misuse
 }
 
 func (w *rewriter) fail(n ast.Node, format string, args ...any) ast.Node {
@@ -453,7 +450,6 @@ func (w *rewriter) place(root *ast.IdentifierNode, steps []ast.Node, p position)
 	if !ok || err != nil {
 		return w.fail(root, "a place of the record is written out: record.name, record[\"name\"] or record.list[0]")
 	}
-	w.places = true
 	name := "place"
 	if p.lenient {
 		name = "maybe"
@@ -661,12 +657,6 @@ func (r *response) content() any {
 		}
 	}
 	return r.value
-}
-
-// newResponse shows an answer to conditions. It keeps header and body, so it must be gone before they are released. valid
-// says that the body was already found to be strict JSON; otherwise it is looked at when it is needed.
-func newResponse(status int, header http.Header, body []byte, valid bool) *response {
-	return &response{status: status, header: header, body: body, checked: valid, valid: valid}
 }
 
 // normal gives a value one of the language's types: integers are int64, and larger ones keep their text.

@@ -228,7 +228,16 @@ func (s *splitter) version(rd *reader, w *row) (cdc.Version, error) {
 		return cdc.InstantVersion(at), err
 	}
 	n, err := number(string(text))
-	return cdc.IntegerVersion(n), err
+	if err == nil {
+		return cdc.IntegerVersion(n), nil
+	}
+	if span.Len() > 2 && s.body[span.Off] == '"' {
+		plain := format{name: "rfc3339", zone: time.UTC}
+		if at, err := plain.parse(text); err == nil {
+			return cdc.InstantVersion(at), nil
+		}
+	}
+	return cdc.Version{}, err
 }
 
 // kind decides what the sighting means. What upstream declares deleted is not asked for its filter: a stub of a record

@@ -101,8 +101,8 @@ type Stream struct {
 
 	primaryKey    []record.Path
 	keyPaths      [][]string // primaryKey as names, for keyNames
-	keyScope      bool // key_scope: stream: partition values are no part of the key (P24)
-	contentKey    bool // primary_key: content (P24)
+	keyScope      bool       // key_scope: stream: partition values are no part of the key (P24)
+	contentKey    bool       // primary_key: content (P24)
 	versionFormat *format
 	filter        *condition // nil: everything
 	delete        *condition // nil: nothing is declared deleted
@@ -282,7 +282,8 @@ type vars struct {
 	response  *response // errors, more, done only
 }
 
-// response is an answer as conditions see it.
+// response is an answer as conditions see it. It keeps header and body, so it must be gone before they are released. Whoever
+// knows already that the body is strict JSON sets checked and valid; otherwise it is looked at when a place is asked for.
 type response struct {
 	status int
 	header http.Header

@@ -20,8 +20,6 @@ type template struct {
 	where   string // "query page", for messages
 	literal any    // the value, when there are no parts with an expression
 	parts   []part
-	line    int
-	column  int
 }
 
 // part is literal text, or an expression.

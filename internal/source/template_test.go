@@ -281,8 +281,61 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		v := values()
-		v.response = newResponse(200, http.Header{"A": {"b"}}, []byte(`{"a":[{"b":1}],"c":12345678901234567890}`), true)
+		v.response = &response{status: 200, header: http.Header{"A": {"b"}}, body: []byte(`{"a":[{"b":1}],"c":12345678901234567890}`)}
 		_, _, _ = c.eval(v)
 		_, _ = c.address(v, 0)
 	})
+}
+
+// TestShapes proves that what the definition of shapes says has arrived where passes look for it.
+func TestShapes(t *testing.T) {
+	data, err := os.ReadFile("testdata/good/shapes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustBind(t, string(data), map[string]any{"key": "k"})
+	loans, issues, contacts, events, changes := s.Requests[0], s.Requests[1], s.Requests[2], s.Requests[3], s.Requests[4]
+	if loans.incremental.kind != opaqueCursor || loans.incremental.next.String() != "cursor" || loans.incremental.more.text() != "hasMoreResults" {
+		t.Errorf("loans %+v", loans.incremental)
+	}
+	if n, err := loans.cost(&vars{page: 4}); err != nil || n != 3 { // rounded up
+		t.Errorf("cost %d %v", n, err)
+	}
+	if issues.paginator.kind != linkPaginator || !issues.paginator.linkHeader || issues.Streams[0].Topic.Retention != -1 || issues.Streams[0].Topic.Partitions != 3 {
+		t.Errorf("issues %+v", issues.paginator)
+	}
+	in := contacts.incremental
+	if in.settle != 10*time.Second || in.deepEvery != time.Hour || in.deepSpan != 12*time.Hour || contacts.paginator.next.String() != "paging.next.after" {
+		t.Errorf("contacts %+v", in)
+	}
+	if st := events.Streams[0]; !st.LogFeed || st.Versioned || len(events.errors) != 2 || events.errors[0].do != doExpired {
+		t.Errorf("events %+v", st)
+	}
+	rule := events.errors[1]
+	for body, want := range map[string]bool{`{"error":{"code":"busy"}}`: true, `{"error":"busy"}`: false, "<html>": false} {
+		got, err := rule.when.eval(&response{status: 503, header: http.Header{}, body: []byte(body)}, &vars{})
+		if err != nil || got != want || rule.do != doRetry || rule.hint != "it is busy" {
+			t.Errorf("%s: %v %v", body, got, err)
+		}
+	}
+	in, st := changes.incremental, changes.Streams[0]
+	if in.kind != sequenceCursor || in.start != int64(7) || in.back != 100 || !in.checkpointPass || in.head.place.String() != "seq" {
+		t.Errorf("changes %+v", in)
+	}
+	if !st.contentKey || !st.keyScope || st.OnLeave != "keep" || st.Rules.Value != "doc" || strings.Join(st.Rules.Include, " ") != "a.c b" {
+		t.Errorf("changes %+v", st)
+	}
+	if _, url, _, _, err := in.head.call.compose(s, &vars{}); err != nil || url != "https://api.example.com/v1" {
+		t.Errorf("head %s %v", url, err)
+	}
+}
+
+func TestTextBody(t *testing.T) {
+	text := strings.Replace(minimal, "path: /orders", "path: /orders\n    method: POST\n    headers: {Content-Type: text/plain}\n    body: 'select * from orders where page = {{ page }}'\n    paginator: {type: page}", 1)
+	s := mustBind(t, text, nil)
+	v := s.Requests[0].vars(s.Requests[0].Partitions()[0], time.Time{})
+	_, _, header, body, err := s.Requests[0].list.compose(s, &v)
+	if err != nil || string(body) != "select * from orders where page = 1" || header.Get("Content-Type") != "text/plain" {
+		t.Errorf("%s %v %v", body, header, err)
+	}
 }

@@ -1,0 +1,81 @@
+//go:build kafka
+
+package kafka
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The real broker of the suite: KAFKA_BROKERS, or one that deploy/kafka/kafka starts in a temporary folder and that ends with
+// the tests. Tests that kill it need the latter.
+var real struct {
+	brokers []string
+	dir     string // "" for KAFKA_BROKERS
+}
+
+const script = "../../deploy/kafka/kafka"
+
+func TestMain(m *testing.M) {
+	code, err := withKafka(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func withKafka(run func() int) (int, error) {
+	if list := os.Getenv("KAFKA_BROKERS"); list != "" {
+		real.brokers = strings.Split(list, ",")
+		return run(), nil
+	}
+	dir, err := os.MkdirTemp("", "kafka")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(dir)
+	port, err := freePort()
+	if err != nil {
+		return 1, err
+	}
+	defer exec.Command(script, "stop", dir).Run()
+	out, err := kafkaScript("start", dir, "1", fmt.Sprint(port))
+	if err != nil {
+		return 1, err
+	}
+	real.brokers, real.dir = strings.Split(strings.TrimSpace(out), ","), dir
+	return run(), nil
+}
+
+// freePort returns a port that is free together with its controller's, 101 above.
+func freePort() (int, error) {
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if c, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+101)); err == nil {
+			c.Close()
+			return port, nil
+		}
+	}
+}
+
+func kafkaScript(args ...string) (string, error) {
+	c := exec.Command(script, args...)
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", script, strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
+
+func newBed(t testing.TB) *bed { return startBed(t, real.brokers) }

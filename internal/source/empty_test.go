@@ -1,0 +1,303 @@
+package source
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
+)
+
+// P11: the filter owes us the record that it was anchored on.
+func TestP11EmptyAnswerMustBeBelievable(t *testing.T) {
+	cursor := noon.Add(-time.Hour)
+	lookup := "    reconcile: {lookup: {path: \"/things/{{ key.id }}\", records: data}}\n"
+	for _, paginator := range []string{keysetStream, listStream} {
+		for name, c := range map[string]struct {
+			stream string
+			serve  func(q asked, found bool) any // found: this is the second pass
+			halts  bool
+		}{
+			"deleted": {paginator, func(asked, bool) any { return []any{} }, false},
+			"exclusive after all": {paginator, func(q asked, _ bool) any { // the record lies exactly on the bound, one granule before it is behind it
+				from, _ := time.Parse(time.RFC3339Nano, cmpOr(q.query.Get("from"), q.query.Get("since")))
+				if from.Before(cursor.Add(-5 * time.Minute)) {
+					return []any{thing{7, cursor.Add(-5 * time.Minute)}.json()}
+				}
+				return []any{}
+			}, true},
+			"came in between": {paginator, func(q asked, _ bool) any {
+				if q.n == 1 {
+					return []any{}
+				}
+				return []any{thing{7, cursor}.json()}
+			}, false},
+			"lookup contradicts": {paginator + lookup, func(q asked, found bool) any {
+				if strings.HasSuffix(q.path, "/7") {
+					return thing{7, cursor}.json()
+				}
+				return []any{}
+			}, true},
+			"lookup agrees": {paginator + lookup, func(q asked, found bool) any {
+				if strings.HasSuffix(q.path, "/7") {
+					return &fetch.Response{Status: 404, Body: []byte(`{"error":"gone"}`)}
+				}
+				return []any{}
+			}, false},
+		} {
+			kind := "page"
+			if strings.Contains(paginator, "keyset") {
+				kind = "keyset"
+			}
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				src := bound(t, c.stream, nil)
+				d := newDriver(t, src)
+				wrap := func(x any) any {
+					if resp, ok := x.(*fetch.Response); ok {
+						return resp
+					}
+					return map[string]any{"data": x, "size": 100}
+				}
+				first := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+					if q.n == 1 {
+						return wrap([]any{thing{7, cursor}.json()})
+					}
+					return wrap([]any{})
+				})
+				if first.err != nil || first.checkpoint.Cursor != at(-time.Hour) {
+					t.Fatalf("%v %+v", first.err, first.checkpoint)
+				}
+				got := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any { return wrap(c.serve(q, true)) })
+				if c.halts {
+					want(t, got.err, cdc.Halt, "got none, twice")
+					return
+				}
+				if got.err != nil || !got.last.checkpoint.Ended.Equal(noon) || got.checkpoint.Cursor != first.checkpoint.Cursor {
+					t.Errorf("%v %q %+v", got.err, got.queries, got.checkpoint)
+				}
+			})
+		}
+	}
+}
+
+// P11 in the middle of a pass: the record of the page before was there a moment ago.
+func TestP11EmptyPageInTheMiddle(t *testing.T) {
+	s := &shop{things: many(300, time.Second), size: 100}
+	got := newDriver(t, bound(t, keysetStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		if from, err := time.Parse(time.RFC3339Nano, q.query.Get("from")); err == nil && from.Equal(noon.Add(-201*time.Second)) {
+			return map[string]any{"data": []any{}, "size": 100} // matches nothing with 200, as another spelling of the time would
+		}
+		return s.serve(q)
+	})
+	want(t, got.err, cdc.Halt, "got none, twice")
+}
+
+// P13: entries of a log feed that were read before are skipped, ids beside the cursor.
+const logStream = `
+    path: /events
+    query: {from: "{{ anchor ?? start }}", page: "{{ tie_page }}"}
+    records: data
+    primary_key: thing
+    record_id: id
+    paginator: {type: keyset, size_echo: size}
+    incremental: {cursor_field: updated_at, format: rfc3339, granularity: 1us, order: asc, lookback: 5m}
+`
+
+// entries makes events of few things.
+func entries(q asked, s *shop) any {
+	out := s.serve(q).(map[string]any)
+	for _, row := range out["data"].([]map[string]any) {
+		row["thing"] = fmt.Sprint("t", row["id"].(int)%3)
+	}
+	return out
+}
+
+func TestP13EntriesAreReadOnce(t *testing.T) {
+	s := &shop{things: many(250, time.Second), size: 100}
+	src := bound(t, logStream, nil)
+	d := newDriver(t, src)
+	serve := func(q asked) any { return entries(q, s) }
+	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve)
+	if got.err != nil || len(got.keys) != 250 || got.complete {
+		t.Fatalf("%v, %d entries, complete %v", got.err, len(got.keys), got.complete)
+	}
+	if got.keys[0] != "t1" || got.keys[4] != "t2" {
+		t.Errorf("%q", got.keys[:5])
+	}
+	again := d.pass(Partition{Name: "-"}, *got.checkpoint, 0, serve)
+	if again.err != nil || len(again.keys) != 0 || again.skipped == 0 || !again.quiet {
+		t.Errorf("%v, %d entries again, %d skipped, quiet %v", again.err, len(again.keys), again.skipped, again.quiet)
+	}
+	s.things = append(s.things, thing{777, noon.Add(-3 * time.Minute)}) // a late commit
+	late := d.pass(Partition{Name: "-"}, *again.checkpoint, 0, serve)
+	if late.err != nil || len(late.keys) != 1 || late.recent == nil {
+		t.Errorf("%v, %q, kept %d", late.err, late.keys, len(late.recent))
+	}
+}
+
+// P13: a crash between two pages of a log feed: ids are committed with their page, and the lookback of the next pass skips
+// them.
+func TestP13RecentSurvivesARestart(t *testing.T) {
+	s := &shop{things: many(250, time.Second), size: 100}
+	src := bound(t, logStream, nil)
+	serve := func(q asked) any { return entries(q, s) }
+	var keys []string
+	cp, recent := cdc.Checkpoint{}, []string(nil)
+	for range 10 {
+		d := newDriver(t, src) // another process
+		d.recent = recent
+		got := d.pass(Partition{Name: "-"}, cp, 1, serve)
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		keys, cp = append(keys, got.keys...), *got.checkpoint
+		if got.recent != nil {
+			recent = got.recent
+		}
+	}
+	if len(keys) != 250 {
+		t.Errorf("%d entries", len(keys))
+	}
+}
+
+// P13: the ids are those that can be shown again, and bounded by count.
+func TestP13RecentIsBounded(t *testing.T) {
+	src := bound(t, logStream, nil)
+	serve := func(n int) server {
+		s := &shop{things: many(n, time.Second), size: 100}
+		return func(q asked) any { return entries(q, s) }
+	}
+	got := newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve(1000))
+	if n := len(got.recent); n < 300 || n > 303 {
+		t.Errorf("%d ids kept for 300 s", n)
+	}
+	src.SetLimits(Limits{Recent: 50})
+	got = newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve(1000))
+	if len(got.recent) != 50 || !strings.HasSuffix(got.recent[49], " 1000") {
+		t.Errorf("%d ids kept", len(got.recent))
+	}
+}
+
+// P13: a page that failed in its middle has read nothing.
+func TestP13FailedPageReadsNothing(t *testing.T) {
+	src := bound(t, logStream, nil)
+	r := src.Requests[0]
+	pos, err := r.Begin(Partition{Name: "-"}, cdc.Checkpoint{}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := `{"size":2,"data":[{"id":1,"thing":"a","updated_at":"2026-03-10T11:00:00Z"},{"id":2,"thing":"a","updated_at":"2026-03-10T11:00:01Z"}]}`
+	var page Page
+	err = r.Split(&pos, &fetch.Response{Status: 200, Body: []byte(whole[:len(whole)-20]), ServerTime: noon}, nil, &page)
+	want(t, err, cdc.Retry, "cut off")
+	for range 2 { // the same page twice, from the same position: a value
+		if err := r.Split(&pos, &fetch.Response{Status: 200, Body: []byte(whole), ServerTime: noon}, nil, &page); err != nil || len(page.Records) != 2 {
+			t.Fatalf("%v, %d entries", err, len(page.Records))
+		}
+	}
+}
+
+const newestFirst = `
+    path: /events
+    query: {from: "{{ cursor }}", token: "{{ page_token }}"}
+    records: data
+    primary_key: thing
+    record_id: id
+    paginator: {type: token, next: next}
+    incremental: {cursor_field: updated_at, format: rfc3339, granularity: 1us, order: desc, lookback: 5m}
+`
+
+// newest serves a feed newest first, and ignores `from`, as Stripe's would.
+func newest(s *[]thing, size int) server {
+	return func(q asked) any {
+		all := slices.Clone(*s)
+		slices.SortStableFunc(all, func(a, b thing) int { return b.at.Compare(a.at) })
+		low := 0
+		if token := q.query.Get("token"); token != "" {
+			low = 1 + slices.IndexFunc(all, func(x thing) bool { return fmt.Sprint("after-", x.id) == token })
+		}
+		out := map[string]any{}
+		data := []any{}
+		for _, x := range all[low:min(low+size, len(all))] {
+			row := x.json()
+			row["thing"] = fmt.Sprint("t", x.id)
+			data = append(data, row)
+			if low+len(data) < len(all) {
+				out["next"] = fmt.Sprint("after-", x.id)
+			} else {
+				delete(out, "next")
+			}
+		}
+		out["data"] = data
+		return out
+	}
+}
+
+// P13: a newest-first feed is read back to the cursor, and played oldest first.
+func TestP13NewestFirstIsPlayedOldestFirst(t *testing.T) {
+	things := many(500, time.Second)
+	src := bound(t, newestFirst, nil)
+	src.SetLimits(Limits{Play: 70})
+	d := newDriver(t, src)
+	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, newest(&things, 100))
+	if got.err != nil || len(got.keys) != 500 || got.keys[0] != "t1" || got.keys[499] != "t500" || !slices.IsSortedFunc(got.keys, byNumber) {
+		t.Fatalf("%v %d %q", got.err, len(got.keys), got.keys[:min(5, len(got.keys))])
+	}
+	if got.checkpoint.Cursor != at(-time.Second) || got.checkpoint.Passes != 1 || len(got.history) != 8 {
+		t.Errorf("%+v, %d checkpoints", got.checkpoint, len(got.history))
+	}
+	things = append(things, thing{501, noon.Add(-time.Millisecond)}, thing{502, noon.Add(-2 * time.Minute)})
+	second := d.pass(Partition{Name: "-"}, *got.checkpoint, 0, newest(&things, 100))
+	if second.err != nil || !slices.Equal(second.keys, []string{"t502", "t501"}) || len(second.queries) != 4 {
+		t.Errorf("%v %q %q", second.err, second.keys, second.queries)
+	}
+}
+
+func byNumber(a, b string) int {
+	var x, y int
+	fmt.Sscanf(a, "t%d", &x)
+	fmt.Sscanf(b, "t%d", &y)
+	return x - y
+}
+
+// P13: a crash while the spool is played: what was committed is not played again, the rest is.
+func TestP13RestartWhilePlaying(t *testing.T) {
+	things := many(500, time.Second)
+	src := bound(t, newestFirst, nil)
+	src.SetLimits(Limits{Play: 70})
+	var keys []string
+	cp, recent := cdc.Checkpoint{}, []string(nil)
+	for range 20 {
+		d := newDriver(t, src)
+		d.recent = recent
+		got := d.pass(Partition{Name: "-"}, cp, 8, newest(&things, 100)) // five pages read, three played
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		keys = append(keys, got.keys...)
+		if got.checkpoint != nil {
+			cp = *got.checkpoint
+		}
+		if got.recent != nil {
+			recent = got.recent
+		}
+	}
+	if len(keys) != 500 || !slices.IsSortedFunc(keys, byNumber) {
+		t.Errorf("%d entries, sorted %v", len(keys), slices.IsSortedFunc(keys, byNumber))
+	}
+}
+
+// P13, 10: the spool is bounded, and the order that it is for is verified.
+func TestP13SpoolIsBounded(t *testing.T) {
+	things := many(500, time.Second)
+	src := bound(t, newestFirst, nil)
+	src.SetLimits(Limits{SpoolRecords: 300})
+	want(t, newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, newest(&things, 100)).err, cdc.Halt, "newest-first feed")
+	got := newDriver(t, bound(t, newestFirst, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any {
+		return map[string]any{"data": []any{thing{1, noon.Add(-time.Hour)}.json(), thing{2, noon}.json()}}
+	})
+	want(t, got.err, cdc.Halt, "not descending")
+}
