@@ -283,7 +283,7 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 	if err := offsets.CheckKey(rec.Key); err != nil {
 		return o.park(w, s, rec, body, err)
 	}
-	if letter, ok := o.refused[refusal{s, string(rec.Key)}]; ok && letter == rec.Hash { // K15: the broker refused exactly this
+	if o.refused[content{s, rec.KeyHash, rec.Hash}] { // K15: the broker refused exactly this
 		return o.park(w, s, rec, body, errRefused)
 	}
 	ev := o.event(s, w, rec, op, reason)
@@ -297,7 +297,7 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 	}
 	b := o.filling
 	index := b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, value, o.headers)
-	b.letters[index] = letter{s, string(rec.Key), rec.Hash}
+	b.contents = append(b.contents, indexed{index, content{s, rec.KeyHash, rec.Hash}})
 	b.of(s).event(op)
 	o.store(s, rec, state.Entry{
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,

@@ -17,23 +17,28 @@ type batch struct {
 	checkpoints map[*partition]cdc.Checkpoint // filled in when it is sent: the newest staged of each partition
 	recent      map[*partition][]string       // ids that may come again, as of its checkpoints (P13)
 	streams     map[*stream]*Counts           // streams it writes to, and what will have been published
-	letters     map[int]letter                // by index of the batch: what the record was, should the broker refuse it (K15)
+	contents    []indexed                     // what its events say, should the broker refuse one (K15)
 	urgent      bool                          // a pass ended, or somebody waits: not held back for company
 	token       *tokenWrite                   // a token travels alone (K19)
 	heartbeat   bool                          // the owner record again (K12)
 }
 
-// letter identifies an event whose record the broker refused, so that the next try parks it (K15).
-type letter struct {
-	stream *stream
-	key    string
-	hash   uint64
+// content is one content of one key; the hashes stand for both.
+type content struct {
+	stream    *stream
+	key, hash uint64
+}
+
+// indexed is the content of the record at an index of a batch.
+type indexed struct {
+	index int
+	content
 }
 
 func newBatch(id uint64, records *kafka.Batch) *batch {
 	return &batch{
 		id: id, records: records, checkpoints: map[*partition]cdc.Checkpoint{},
-		streams: map[*stream]*Counts{}, recent: map[*partition][]string{}, letters: map[int]letter{},
+		streams: map[*stream]*Counts{}, recent: map[*partition][]string{},
 	}
 }
 

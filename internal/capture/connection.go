@@ -59,7 +59,7 @@ type Connection struct {
 	verified   time.Time
 	lastCommit time.Time
 	commits    commitStats
-	refused    map[refusal]uint64 // content that the broker refuses by itself (K15)
+	refused    map[content]bool // content that the broker refuses by itself (K15)
 	strangers  strangers
 	reopened   int64
 
@@ -74,7 +74,7 @@ func New(o Options) (*Connection, error) {
 	c := &Connection{
 		name: src.Connection, account: o.Account, options: o, kafka: o.Kafka, source: src,
 		log: o.Log.With("connection", src.Connection), byName: map[string]*partition{},
-		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[refusal]uint64{}, generation: 1,
+		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[content]bool{}, generation: 1,
 		asked: make(chan chan Status),
 	}
 	if c.account == "" {

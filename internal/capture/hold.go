@@ -16,7 +16,7 @@ import (
 func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, err error) {
 	key := string(rec.Key)
 	before, ok := s.held.get(key)
-	w.older[refusal{s, key}] = rec.Hash
+	w.older[keyed{s, key}] = rec.Hash
 	if ok && before.Hash == offsets.Hex(rec.Hash) {
 		return before.Passes >= 2, nil
 	}

@@ -206,7 +206,7 @@ func (o *ownership) start(p *partition, now time.Time) error {
 		o.log.Warn("the request changed: its cursor is void, a full pass begins", "partition", p.label)
 	}
 	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
-	w := &walk{partition: p, position: position, began: now, older: map[refusal]uint64{}}
+	w := &walk{partition: p, position: position, began: now, older: map[keyed]uint64{}}
 	p.walk = w
 	if ids := p.recent.ids(); len(ids) > 0 {
 		w.position.Remember(ids) // P13

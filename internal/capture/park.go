@@ -9,8 +9,8 @@ import (
 	"tidemark/internal/source"
 )
 
-// refusal identifies a record that the broker refused by itself (K15).
-type refusal struct {
+// keyed names a key of a stream.
+type keyed struct {
 	stream *stream
 	key    string
 }

@@ -56,7 +56,7 @@ type walk struct {
 	records   int
 	parked    int
 	answer    source.Page        // of a lookup
-	older     map[refusal]uint64 // held versions that this pass showed: their content (P14)
+	older     map[keyed]uint64 // held versions that this pass showed: their content (P14)
 	lookups   []lookup           // records whose older version waits for a second opinion (P14); asked at page borders (P1)
 	ended     bool               // the last page was split; only lookups are left
 }

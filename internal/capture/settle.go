@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"tidemark/internal/kafka"
@@ -157,9 +158,9 @@ func (o *ownership) drain(ctx context.Context) error {
 
 // refuse notes the records that the broker refused by themselves, so that the next try parks them (K15).
 func (o *ownership) refuse(b *batch, indexes []int) {
-	for _, i := range indexes {
-		if l, ok := b.letters[i]; ok {
-			o.refused[refusal{l.stream, l.key}] = l.hash
+	for _, c := range b.contents {
+		if slices.Contains(indexes, c.index) {
+			o.refused[c.content] = true
 		}
 	}
 }

@@ -90,22 +90,23 @@ func (c *Counts) event(op cdc.Op) {
 
 // PartitionStatus is what is known of a partition.
 type PartitionStatus struct {
-	Stream    string    `json:"stream"`
-	Name      string    `json:"name"`
-	Cursor    string    `json:"cursor,omitempty"`
-	Anchor    string    `json:"anchor,omitempty"`
-	Passes    int64     `json:"passes"`
-	Reading   bool      `json:"reading"`
-	Stage     string    `json:"stage,omitempty"` // what the next request is for
-	Records   int       `json:"records"`         // of the pass under way, or of the last one
-	LastPass  time.Time `json:"last_pass,omitzero"`
-	Complete  bool      `json:"complete"`
-	Due       time.Time `json:"due,omitzero"`
-	Drifting  bool      `json:"drifting,omitempty"`
-	Failures  int       `json:"failures,omitempty"`
-	LastError string    `json:"last_error,omitempty"`
-	Halted    string    `json:"halted,omitempty"`
-	Hint      string    `json:"hint,omitempty"`
+	Stream    string        `json:"stream"`
+	Name      string        `json:"name"`
+	Cursor    string        `json:"cursor,omitempty"`
+	Anchor    string        `json:"anchor,omitempty"`
+	Passes    int64         `json:"passes"`
+	Reading   bool          `json:"reading"`
+	Stage     string        `json:"stage,omitempty"` // what the next request is for
+	Records   int           `json:"records"`         // of the pass under way, or of the last one
+	LastPass  time.Time     `json:"last_pass,omitzero"`
+	PassTook  time.Duration `json:"pass_took"` // of the last pass
+	Complete  bool          `json:"complete"`
+	Due       time.Time     `json:"due,omitzero"`
+	Drifting  bool          `json:"drifting,omitempty"`
+	Failures  int           `json:"failures,omitempty"`
+	LastError string        `json:"last_error,omitempty"`
+	Halted    string        `json:"halted,omitempty"`
+	Hint      string        `json:"hint,omitempty"`
 }
 
 // Status asks the connection's loop for a copy of what it knows. While the loop is busy owning or restoring, and when ctx
@@ -166,7 +167,7 @@ func (p *partition) status() PartitionStatus {
 	cp := p.committed
 	st := PartitionStatus{
 		Stream: p.request.Name, Name: p.spec.Name, Cursor: cp.Cursor, Anchor: cp.Anchor, Passes: cp.Passes, Reading: p.walk != nil,
-		Records: p.last.Records, LastPass: p.last.Ended, Complete: p.last.Complete, Drifting: cp.Drifting, Failures: p.failures,
+		Records: p.last.Records, LastPass: p.last.Ended, PassTook: p.last.Ended.Sub(p.last.Began), Complete: p.last.Complete, Drifting: cp.Drifting, Failures: p.failures,
 	}
 	if p.slot >= 0 {
 		st.Due = p.due

@@ -184,7 +184,7 @@ func (b *Batch) address(o Options, shard int32, deadLetterBytes int) {
 
 // cut shortens a dead letter to what its topic takes (K15). Hash and cursor stand in its headers.
 func cut(r *kgo.Record, limit int) {
-	over := encodedSize(r) - limit
+	over := encodedSize(payload(r), len(r.Headers)) - limit
 	if over <= 0 {
 		return
 	}
@@ -208,11 +208,11 @@ func payload(r *kgo.Record) int {
 	return n
 }
 
-// encodedSize returns at most how many bytes r takes as the only record of an uncompressed batch: what kgo compares with the
-// batch limit. The real size is a few bytes less, since lengths are varints.
-func encodedSize(r *kgo.Record) int {
+// encodedSize returns at most how many bytes a record of this payload takes as the only one of an uncompressed batch: what kgo
+// compares with the batch limit. The real size is a few bytes less, since lengths are varints.
+func encodedSize(payload, headers int) int {
 	const lengths = 3*maxVarint + 1 + 10 + maxVarint + maxVarint // record, key, value; attributes; time; offset; header count
-	return batchOverhead + lengths + payload(r) + 2*maxVarint*len(r.Headers)
+	return batchOverhead + lengths + payload + 2*maxVarint*headers
 }
 
 // flight counts the promises of one transaction's records (K13).

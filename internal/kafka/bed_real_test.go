@@ -11,12 +11,8 @@ import (
 	"testing"
 )
 
-// The real broker of the suite: KAFKA_BROKERS, or one that deploy/kafka/kafka starts in a temporary folder and that ends with
-// the tests. Tests that kill it need the latter.
-var real struct {
-	brokers []string
-	dir     string // "" for KAFKA_BROKERS
-}
+// The suite runs on the brokers of KAFKA_BROKERS, or on one that deploy/kafka/kafka starts in a temporary folder and that ends
+// with the tests; KAFKA_DIR is that folder then, for the tests that kill the broker.
 
 const script = "../../deploy/kafka/kafka"
 
@@ -30,8 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func withKafka(run func() int) (int, error) {
-	if list := os.Getenv("KAFKA_BROKERS"); list != "" {
-		real.brokers = strings.Split(list, ",")
+	if os.Getenv("KAFKA_BROKERS") != "" {
 		return run(), nil
 	}
 	dir, err := os.MkdirTemp("", "kafka")
@@ -48,7 +43,8 @@ func withKafka(run func() int) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	real.brokers, real.dir = strings.Split(strings.TrimSpace(out), ","), dir
+	os.Setenv("KAFKA_BROKERS", strings.TrimSpace(out))
+	os.Setenv("KAFKA_DIR", dir)
 	return run(), nil
 }
 
@@ -78,4 +74,4 @@ func kafkaScript(args ...string) (string, error) {
 	return string(out), nil
 }
 
-func newBed(t testing.TB) *bed { return startBed(t, real.brokers) }
+func newBed(t testing.TB) *bed { return startBed(t, strings.Split(os.Getenv("KAFKA_BROKERS"), ",")) }

@@ -38,7 +38,7 @@ func (s *Session) admit(b *Batch) error {
 	var rejected RejectedError
 	for i, r := range b.records {
 		// K15: sizes are checked before the transaction.
-		if err := fits(r, r.Topic, s.limit(r.Topic)); err != nil {
+		if err := fits(encodedSize(payload(r), len(r.Headers)), r.Topic, s.limit(r.Topic)); err != nil {
 			rejected.Indexes, rejected.Reasons = append(rejected.Indexes, i), append(rejected.Reasons, err)
 		}
 	}

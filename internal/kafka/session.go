@@ -190,15 +190,16 @@ func (s *Session) Verify(ctx context.Context) error {
 // Fits reports whether a record of this size can be produced to an events topic, before any transaction (K15). The error has
 // remedy Park and scope Record.
 func (s *Session) Fits(topic string, key, value []byte, headers []cdc.Header) error {
-	r := kgo.Record{Key: key, Value: value}
+	bytes := len(key) + len(value)
 	for _, h := range headers {
-		r.Headers = append(r.Headers, kgo.RecordHeader(h))
+		bytes += len(h.Key) + len(h.Value)
 	}
-	return fits(&r, topic, s.limit(topic))
+	return fits(encodedSize(bytes, len(headers)), topic, s.limit(topic))
 }
 
-func fits(r *kgo.Record, topic string, limit int) error {
-	if n := encodedSize(r); n > limit {
+// fits compares the size of a record alone in its batch with what the topic takes.
+func fits(n int, topic string, limit int) error {
+	if n > limit {
 		return cdc.Errorf(cdc.Park, cdc.Record, "produce to "+topic,
 			fmt.Sprintf("Raise max.message.bytes of the topic to %d or more, or publish less of the record; then replay it", n),
 			"the record takes up to %d bytes, the topic's max.message.bytes is %d", n, limit)

@@ -295,6 +295,7 @@ func TestP16DaylightSavingFold(t *testing.T) {
 			d.now = fold.Add(24 * time.Hour)
 			var cp cdc.Checkpoint
 			var keys []string
+			size := 12
 			serve := func(q asked) any {
 				from := time.Time{}
 				if text := q.query.Get("from"); text != "" {
@@ -312,8 +313,8 @@ func TestP16DaylightSavingFold(t *testing.T) {
 					}
 				}
 				page, _ := strconv.Atoi(q.query.Get("page"))
-				low := min(len(data), max(page-1, 0)*12)
-				return map[string]any{"size": 12, "data": data[low:min(len(data), low+12)]}
+				low := min(len(data), max(page-1, 0)*size)
+				return map[string]any{"size": size, "data": data[low:min(len(data), low+size)]}
 			}
 			for _, now := range []time.Time{fold.Add(-45 * time.Minute), fold.Add(-5 * time.Minute), fold.Add(20 * time.Minute),
 				fold.Add(65 * time.Minute), fold.Add(90 * time.Minute), fold.Add(100 * time.Hour)} {
@@ -326,6 +327,12 @@ func TestP16DaylightSavingFold(t *testing.T) {
 			}
 			if diff := cmp.Diff(ids(0, len(all)-1), distinct(keys)); diff != "" {
 				t.Error(diff)
+			}
+			for size = 5; size < 40; size += 3 { // one pass across the fold, its pages cut everywhere
+				got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve)
+				if diff := cmp.Diff(ids(0, len(all)-1), distinct(got.keys)); got.err != nil || diff != "" {
+					t.Errorf("pages of %d: %v %s", size, got.err, diff)
+				}
 			}
 		})
 	}

@@ -10,10 +10,9 @@ import (
 // tie is the walk through a run of equal cursors that is longer than a page (P8).
 type tie struct {
 	page  int64
-	walk  int  // 0: the first one, its first page was an ordinary one; then whole walks again
-	found bool // this walk showed a key that no walk before it had
-	seen  sightings // by any walk
-	now   sightings // by this one
+	now   sightings // of this walk
+	prior sightings // of the walk before; nil: this is the first, whose first page was an ordinary one
+	found bool      // this walk showed a key that the one before did not
 	least time.Time // the smallest cursor seen behind the run
 }
 
@@ -187,12 +186,8 @@ func (s *splitter) enterTie(next *Position, last, fresh int) error {
 		return s.pos.fail(cdc.Halt, cdc.Stream, hint, "%d records or more share the cursor %s, and the request cannot page among them",
 			s.page.Rows, cmpOr(next.anchor.text, "null"))
 	}
-	t := tie{page: 2, seen: sightings{}, now: sightings{}}
-	for _, k := range next.keys {
-		t.seen.note(k, 0)
-	}
+	t := tie{page: 2, now: sightings{}}
 	for i := range s.rows {
-		t.seen.note(s.rows[i].key, next.pages)
 		t.now.note(s.rows[i].key, next.pages)
 	}
 	next.stage, next.tie = tied, t
@@ -207,7 +202,9 @@ func (s *splitter) measured(next *Position) error {
 }
 
 // walkTie decides after a page of the run. Rows leave a run while one walks it, and what stands behind them moves up onto
-// pages that were read already; so the run is known only when a whole walk showed nothing new (P8).
+// pages that were read already. So the run is walked until a whole walk shows what the one before it showed, no key new and
+// none missing (P8): had that one missed a row, then because another, which it had read, left before its eyes, and that
+// one would be missing now.
 func (s *splitter) walkTie(next *Position) error {
 	if _, _, err := s.verified(next); err != nil {
 		return err
@@ -231,22 +228,21 @@ func (s *splitter) walkTie(next *Position) error {
 			}
 			continue
 		}
-		t.found = t.found || !t.seen.before(w.key, next.pages)
+		t.found = t.found || !t.prior.before(w.key, next.pages)
 		moved = moved || !t.now.before(w.key, next.pages)
-		t.seen.note(w.key, next.pages)
 		t.now.note(w.key, next.pages)
 	}
 	switch {
 	case !end && !moved:
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Give the request a page parameter that works, with {{ tie_page }}",
 			"%d records or more share the cursor %s, and page %d among them is an earlier one again", len(t.now), cmpOr(next.anchor.text, "null"), t.page)
-	case len(t.seen) > s.request.source.limits.withDefaults().Sightings:
+	case len(t.now) > s.request.source.limits.withDefaults().Sightings:
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Raise the limit of sightings", "more than %d records share the cursor %s",
-			len(t.seen), cmpOr(next.anchor.text, "null"))
+			len(t.now), cmpOr(next.anchor.text, "null"))
 	case !end:
 		t.page++
-	case t.walk == 0 || t.found:
-		*t = tie{page: 1, walk: t.walk + 1, seen: t.seen, now: sightings{}, least: t.least}
+	case t.found || len(t.now) != len(t.prior):
+		*t = tie{page: 1, now: sightings{}, prior: t.now, least: t.least}
 	default:
 		s.leaveTie(next)
 	}

@@ -152,6 +152,41 @@ func TestP8RowsLeaveATie(t *testing.T) {
 	}
 }
 
+// P8: rows leave during two walks, so that neither shows the same forty; only what two walks agree on is known.
+func TestP8RowsLeaveInEveryWalk(t *testing.T) {
+	var things []thing
+	for i := range 350 {
+		things = append(things, thing{i + 1, noon.Add(-time.Hour)})
+	}
+	walk, moved := 0, 0
+	s := &shop{things: things, size: 100}
+	leave := func(n int) {
+		for i := range s.things {
+			if n > 0 && s.things[i].at.Equal(noon.Add(-time.Hour)) {
+				s.things[i].at = noon.Add(time.Duration(moved) * time.Millisecond)
+				n--
+				moved++
+			}
+		}
+	}
+	s.before = func(s *shop, q asked) {
+		switch page := q.query.Get("page"); {
+		case page == "1":
+			walk++
+		case page == "3" && walk == 0:
+			leave(40) // 201 to 240 move up to the second page, which was read
+		case page == "2" && walk == 1:
+			leave(100) // and then to the first, which was read
+		}
+	}
+	d := newDriver(t, bound(t, keysetStream, nil))
+	d.now = noon.Add(time.Minute)
+	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, s.serve)
+	if diff := cmp.Diff(ids(1, 350), distinct(got.keys)); got.err != nil || diff != "" {
+		t.Error(got.err, diff)
+	}
+}
+
 // P8: a crash in the middle of a run reads the run again.
 func TestP8CheckpointInsideATieLosesNothing(t *testing.T) {
 	for stop := 1; stop < 12; stop++ {

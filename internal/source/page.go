@@ -11,11 +11,15 @@ import (
 // rewalks is how often a pass that drifted is walked again (P9).
 const rewalks = 3
 
+// stalePages is how many pages may show nothing new one after the other: rows that move can make one, not many.
+const stalePages = 3
+
 // walk is what a pass over numbered pages notices about rows that move while it reads them (P9).
 type walk struct {
 	seen  sightings
 	again int  // walks after the first
 	drift bool // this walk showed a sign of drift
+	stale int  // pages in a row that showed nothing but what pages before them showed
 	lost  bool // too many keys to notice a second sighting: the pass proves nothing missing
 }
 
@@ -33,7 +37,9 @@ func (s *splitter) listed(next *Position) error {
 		next.raise(m)
 		s.witness(next)
 	}
-	s.watch(next)
+	if err := s.watch(next); err != nil {
+		return err
+	}
 	end, err := s.turn(next)
 	switch {
 	case err != nil:
@@ -82,20 +88,23 @@ func (s *splitter) settle(next *Position) {
 
 // watch looks for signs of drift (P9): a key that an earlier page showed, or a record that changed after the pass began.
 // Tokens are the server's own idea of where a page ends, so only numbers, and links that may hold one, are watched.
-func (s *splitter) watch(next *Position) {
+func (s *splitter) watch(next *Position) error {
 	kind := s.request.paginator.kind
 	if kind != pagePaginator && kind != linkPaginator {
-		return
+		return nil
 	}
 	w := &next.walk
 	if w.seen == nil {
 		w.seen = sightings{}
 	}
 	present := s.resp.ServerTime.Add(s.resp.Received.Sub(s.resp.Sent) + time.Second)
+	fresh := len(s.rows) == 0
 	for i := range s.rows {
 		r := &s.rows[i]
 		if w.seen.before(r.key, next.pages) {
 			w.drift = true
+		} else {
+			fresh = true
 		}
 		if kind == pagePaginator && r.at.After(next.late) && !r.at.After(present) {
 			w.drift = true
@@ -106,6 +115,13 @@ func (s *splitter) watch(next *Position) {
 		}
 		w.seen.note(r.key, next.pages)
 	}
+	if w.stale++; fresh {
+		w.stale = 0
+	}
+	if w.stale == stalePages {
+		return s.pos.fail(cdc.Halt, cdc.Stream, "Check the name of the page parameter", "%d pages in a row show only what was shown before: the page was ignored", stalePages)
+	}
+	return nil
 }
 
 // answer is what an answer says about the end of the pass (P10).

@@ -94,11 +94,11 @@ func TestP9NewerThanTheStartIsDrift(t *testing.T) {
 	d := newDriver(t, bound(t, listStream, nil))
 	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, func(q asked) {
 		d.now = noon.Add(time.Duration(q.n) * 10 * time.Second)
-		if q.n == 2 { // id 1 moves to the end: 101 is on page 1 now, nobody is seen twice
-			things = append(things[1:], thing{1, d.now.Add(-time.Second)})
+		if q.n == 2 { // id 1 is deleted and 500 created: 101 is on page 1 now, and nobody is seen twice
+			things = append(things[1:], thing{500, d.now.Add(-time.Second)})
 		}
 	}))
-	if diff := cmp.Diff(ids(1, 250), distinct(got.keys)); got.err != nil || diff != "" {
+	if diff := cmp.Diff(distinct(append(ids(1, 250), "500")), distinct(got.keys)); got.err != nil || diff != "" {
 		t.Error(got.err, diff)
 	}
 	future := many(50, time.Second)
@@ -253,4 +253,14 @@ func TestPagesAreBounded(t *testing.T) {
 		return map[string]any{"data": []any{thing{q.n, noon}.json()}, "more": true}
 	})
 	want(t, got.err, cdc.Halt, "does not end: 20 pages")
+}
+
+// P9: a page parameter that is ignored gives the first page for ever.
+func TestP9IgnoredPageHalts(t *testing.T) {
+	things := many(100, time.Second)
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		q.query.Set("page", "1")
+		return numbered(100, &things, nil)(q)
+	})
+	want(t, got.err, cdc.Halt, "the page was ignored")
 }

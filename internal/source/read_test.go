@@ -28,7 +28,7 @@ func TestP18ResponseMustProveItself(t *testing.T) {
 		text   string
 	}{
 		{"login page", fetch.Response{Header: html, Body: []byte("<!doctype html><title>Log in</title>")}, cdc.Halt, "web page"},
-		{"page as JSON", fetch.Response{Body: []byte("  <html></html>")}, cdc.Halt, "not JSON"},
+		{"page as JSON", fetch.Response{Body: []byte("  <html></html>")}, cdc.Halt, "not JSON but a page"},
 		{"error object", fetch.Response{Body: []byte(`{"error":"backend down","size":100}`)}, cdc.Halt, "no records at"},
 		{"null list", fetch.Response{Body: []byte(`{"error":"backend down","size":100,"data":null}`)}, cdc.Halt, "no records at"},
 		{"truncated", fetch.Response{Body: []byte(`{"size":100,"data":[{"id":1,"updated_at":"2026-03-10T11:00:00Z"},{"id":2,"up`)}, cdc.Retry, "cut off"},
@@ -243,6 +243,7 @@ func TestP24Keys(t *testing.T) {
 		{"partition", snapshot("id", view), `[{"id":1}]`, `[7,"q\"<v",1]`},
 		{"partition and several", snapshot("[id, a]", view), `[{"id":1,"a":"x"}]`, `[7,"q\"<v",1,"x"]`},
 		{"key_scope: stream", snapshot("id", view+"    key_scope: stream\n"), `[{"id":1}]`, "1"},
+		{"key_scope: stream, several", snapshot("[id, a]", view+"    key_scope: stream\n"), `[{"id":1,"a":"x"}]`, `[1,"x"]`},
 		{"content", snapshot("content", ""), `[{"id":1,"a":"1"},{"a":"\u0031","id":1.0}]`, hex.EncodeToString(content[:]) + "|" + hex.EncodeToString(content[:])},
 		{"content of a partition", snapshot("content", view), `[{"id":1,"a":"1"}]`, `[7,"q\"<v","` + hex.EncodeToString(content[:]) + `"]`},
 	} {

@@ -58,6 +58,7 @@ func each(b *testing.B, f func(b *testing.B, keys [][]byte)) {
 func BenchmarkApply(b *testing.B) {
 	each(b, func(b *testing.B, keys [][]byte) {
 		b.ReportAllocs()
+		b.ResetTimer()
 		for done := 0; done < b.N; done += len(keys) {
 			table, err := New()
 			if err != nil {

@@ -66,7 +66,7 @@ type Table struct {
 
 	staged  []*batch // oldest first, few
 	spare   []*batch
-	ahead   []uint32 // of Warm
+	ahead   []uint64 // of Warm
 	sighted *batch   // sightings of keys that were staged, dropped, and not committed before; see Drop
 }
 

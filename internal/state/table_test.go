@@ -261,7 +261,10 @@ func (w *walk) look(k string) {
 	if hint != wantHint || ok != wantOK {
 		w.t.Fatalf("Raw %.40q: got %+v %v, want %+v %v", k, hint, ok, wantHint, wantOK)
 	}
-	if got, want := w.table.StagedSet(), w.model.set(true, w.hash); len(w.keys) < 100 && got != want {
+	if len(w.keys) > 100 {
+		return // compare looks at the sets from time to time
+	}
+	if got, want := w.table.StagedSet(), w.model.set(true, w.hash); got != want {
 		w.t.Fatalf("StagedSet after a step on %.40q: got %+v, want %+v", k, got, want)
 	}
 }
@@ -337,9 +340,9 @@ func TestTableIsAMap(t *testing.T) {
 					t: t, r: rand.New(rand.NewPCG(seed, uint64(size))), table: newTable(t), keys: mixedKeys(size), hash: hash, batch: 1,
 					model: &model{committed: map[string]Entry{}, sighted: map[string]uint32{}},
 				}
-				steps := 10000
+				steps := 3000
 				if name != "hash" { // every search is a long one
-					steps = 2000
+					steps = 800
 				}
 				for i := range steps {
 					w.step()
@@ -356,40 +359,42 @@ func TestTableIsAMap(t *testing.T) {
 	}
 }
 
-// TestGrowth fills a table with a million keys, takes half of them out and puts others in: it finds all of them and no
-// others, and its memory is used again.
+// TestGrowth fills a table with a million keys: it finds all of them and no others.
 func TestGrowth(t *testing.T) {
 	const n = 1_000_000
-	table, model := newTable(t), map[string]uint64{}
-	keys := mixedKeys(n)
+	table, model := newTable(t), make(map[string]uint64, n)
 	var worst time.Duration
-	for i, k := range keys {
+	for i, k := range mixedKeys(n) {
+		key := []byte(k)
 		began := time.Now()
-		table.Apply([]byte(k), record.KeyHash([]byte(k)), Entry{Hash: uint64(i), Partition: uint32(i % 3)})
+		table.Apply(key, record.KeyHash(key), Entry{Hash: uint64(i), Partition: uint32(i % 3)})
 		worst = max(worst, time.Since(began))
 		model[k] = uint64(i)
 	}
 	t.Logf("%d keys, %.1f bytes a key, slowest insert %v", n, float64(table.Bytes())/n, worst)
 	compareHashes(t, table, model)
-	full := table.Bytes()
-	for _, k := range keys[:n/2] {
-		table.Remove([]byte(k), record.KeyHash([]byte(k)))
-		delete(model, k)
+}
+
+// TestInv10MemoryIsUsedAgain: a table whose keys come and go does not grow (10).
+func TestInv10MemoryIsUsedAgain(t *testing.T) {
+	table, model := newTable(t), map[string]uint64{}
+	keys := mixedKeys(20_000)
+	var full int64
+	for round := range 10 {
+		for i, k := range keys {
+			old, now := fmt.Appendf(nil, "%d-%s", round-1, k), fmt.Appendf(nil, "%d-%s", round, k)
+			table.Remove(old, record.KeyHash(old))
+			delete(model, string(old))
+			table.Apply(now, record.KeyHash(now), Entry{Hash: uint64(i)})
+			model[string(now)] = uint64(i)
+		}
+		compareHashes(t, table, model)
+		if round == 0 {
+			full = table.Bytes()
+		}
 	}
-	compareHashes(t, table, model)
-	for i, k := range keys[:n/2] { // of the same lengths
-		k = strings.Map(func(r rune) rune {
-			if r == '1' {
-				return '3'
-			}
-			return r
-		}, k)
-		table.Apply([]byte(k), record.KeyHash([]byte(k)), Entry{Hash: uint64(i)})
-		model[k] = uint64(i)
-	}
-	compareHashes(t, table, model)
-	if table.Bytes() > full {
-		t.Errorf("%d bytes after half of the keys were exchanged, %d before: memory was not used again", table.Bytes(), full)
+	if table.Bytes() > full*11/10 {
+		t.Errorf("%d bytes after ten generations of keys, %d after the first", table.Bytes(), full)
 	}
 }
 
