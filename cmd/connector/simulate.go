@@ -15,6 +15,7 @@ import (
 func simulate(ctx context.Context, p *program, args []string) error {
 	f := p.flags("simulate", "salesloft")
 	port := f.Int("port", 8585, "port on 127.0.0.1; 0 takes a free one")
+	address := f.String("address", "", "host:port to listen on instead, such as 0.0.0.0:8585 in a container")
 	seed := f.Int64("seed", 1, "records, changes and tokens follow from it")
 	people := f.Int("people", 500, "how many people there are at the start; the other kinds in proportion")
 	changes := f.Float64("changes", 10, "changes a second, over all kinds")
@@ -34,7 +35,10 @@ func simulate(ctx context.Context, p *program, args []string) error {
 	if *frozen {
 		sim.Freeze()
 	}
-	url, stop, err := serveSimulator(sim, *port)
+	if *address == "" {
+		*address = fmt.Sprintf("127.0.0.1:%d", *port)
+	}
+	url, stop, err := serveSimulator(sim, *address)
 	if err != nil {
 		return err
 	}
@@ -57,9 +61,9 @@ func lively(seed int64, people int) simulator.Options {
 	return o
 }
 
-// serveSimulator serves sim on a port of 127.0.0.1.
-func serveSimulator(sim *simulator.SalesLoft, port int) (url string, stop func(), err error) {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+// serveSimulator serves sim on a host:port.
+func serveSimulator(sim *simulator.SalesLoft, address string) (url string, stop func(), err error) {
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return "", nil, err
 	}

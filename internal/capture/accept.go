@@ -141,8 +141,7 @@ func (o *ownership) stage(w *walk, cp cdc.Checkpoint) error {
 	if err := o.remember(p, w.page.Recent); err != nil {
 		return err
 	}
-	o.filling.checkpoint(p, cp, time.Now())
-	return nil
+	return o.filling.checkpoint(p, cp, time.Now())
 }
 
 // border is reached between two requests of a pass: lookups that wait are asked now (P1), and when there are none left after

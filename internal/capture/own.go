@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,6 +102,7 @@ func (o *ownership) release() {
 		s.drop()
 	}
 	for _, p := range o.partitions {
+		p.interrupted = p.walk != nil
 		p.staged, p.walk = nil, nil
 		p.recent.drop()
 	}
@@ -167,11 +169,24 @@ func (o *ownership) pause(now time.Time) time.Duration {
 func (o *ownership) tick(now time.Time) error {
 	for p := o.schedule.next(); p != nil && !p.due.After(now); p = o.schedule.next() {
 		o.schedule.remove(p)
+		if o.crowded(p) { // P1
+			o.schedule.at(p, now.Add(time.Second))
+			continue
+		}
 		if err := o.start(p, now); err != nil {
 			return err
 		}
 	}
 	return o.chores(now)
+}
+
+// crowded reports whether another partition with the same keys is being read: within a key space answers are applied in the
+// order in which they were requested, so its partitions take turns (P1).
+func (o *ownership) crowded(p *partition) bool {
+	if !p.request.SharesKeys() {
+		return false
+	}
+	return slices.ContainsFunc(o.partitions, func(other *partition) bool { return other.request == p.request && other.walk != nil })
 }
 
 // chores are what an owner does beside reading: the heartbeat (K12) and another look at its topics (K2).
@@ -232,7 +247,8 @@ func (o *ownership) open(err error) error {
 	if err != nil {
 		return err
 	}
-	return o.planAll(time.Now())
+	o.planAll(time.Now())
+	return nil
 }
 
 // advance sends the request for the walk's next page, unless lookups have to be asked first (P1: they take turns).
@@ -302,13 +318,14 @@ func (o *ownership) fail(w *walk, err error) error {
 		return nil
 	case remedy == cdc.Expired: // P17: a full pass
 		o.log.Warn("the cursor is not known upstream any more: a full pass begins", "partition", p.label, "error", err)
-		o.expire(p, now)
-		return nil
+		return o.expire(p, now)
 	}
 	p.failures++
 	p.paused = err
 	if cp := p.checkpoint(); remedy == cdc.Restart && cp.Anchor != "" { // P17: a dead page token; the pass begins at its cursor
-		o.filling.checkpoint(p, source.Restart(cp), now)
+		if err := o.filling.checkpoint(p, source.Restart(cp), now); err != nil {
+			return err
+		}
 	}
 	if remedy == cdc.Restart && p.failures <= restartsAtOnce {
 		o.log.Info("the pass begins again", "partition", p.label, "error", err)
@@ -325,13 +342,16 @@ func (o *ownership) fail(w *walk, err error) error {
 const restartsAtOnce = 3
 
 // expire drops the cursor of p and begins a full pass (P17). Should that expire at once too, it waits as for a failure.
-func (o *ownership) expire(p *partition, now time.Time) {
+func (o *ownership) expire(p *partition, now time.Time) error {
 	p.failures++
-	o.filling.checkpoint(p, source.Expire(p.checkpoint()), now)
+	if err := o.filling.checkpoint(p, source.Expire(p.checkpoint()), now); err != nil {
+		return err
+	}
 	if p.failures > 1 {
 		now = now.Add(backoff(p.label, p.failures))
 	}
 	o.schedule.at(p, now)
+	return nil
 }
 
 // haltTopics halts the streams whose topics err names.

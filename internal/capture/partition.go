@@ -13,7 +13,6 @@ type partition struct {
 	spec    source.Partition
 	label   string // request/partition, for people
 	key     []byte // of its checkpoint in the offsets topic
-	planned bool   // it was due once in this process
 
 	recent recents // of a log feed
 
@@ -24,10 +23,11 @@ type partition struct {
 	due  time.Time
 	slot int // in the schedule's heap, -1 outside
 
-	walk     *walk
-	failures int   // passes that failed in a row
-	halted   error // not nil: nothing is read until somebody mends it
-	paused   error // what the last failed pass said, until one succeeds
+	walk        *walk
+	interrupted bool  // an ownership ended in the middle of its pass
+	failures    int   // passes that failed in a row
+	halted      error // not nil: nothing is read until somebody mends it
+	paused      error // what the last failed pass said, until one succeeds
 
 	last passReport
 }
@@ -55,10 +55,10 @@ type walk struct {
 	began     time.Time
 	records   int
 	parked    int
-	answer    source.Page        // of a lookup
+	answer    source.Page      // of a lookup
 	older     map[keyed]uint64 // held versions that this pass showed: their content (P14)
-	lookups   []lookup           // records whose older version waits for a second opinion (P14); asked at page borders (P1)
-	ended     bool               // the last page was split; only lookups are left
+	lookups   []lookup         // records whose older version waits for a second opinion (P14); asked at page borders (P1)
+	ended     bool             // the last page was split; only lookups are left
 }
 
 // lookup asks upstream for one record by its key.

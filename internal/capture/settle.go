@@ -43,18 +43,16 @@ func (o *ownership) send() {
 // checkpoint of each partition, behind everything that it passed (1).
 func (o *ownership) seal(b *batch) error {
 	for s := range b.streams {
-		value, err := offsets.Encode(s.record())
+		r := s.record()
+		value, err := offsets.Encode(r)
 		if err != nil {
 			return err
 		}
+		b.promised[s] = r
 		b.records.Offset(offsets.Key{Kind: offsets.KindStream, Connection: o.name, Stream: s.spec.Name}.Append(nil), value)
 	}
-	for p, cp := range b.checkpoints {
-		value, err := offsets.Encode(cp)
-		if err != nil {
-			return err
-		}
-		b.records.Offset(p.key, value)
+	for p, w := range b.checkpoints {
+		b.records.Offset(p.key, w.value)
 	}
 	return nil
 }
@@ -95,9 +93,11 @@ func (o *ownership) settle(err error) error {
 		s.settle(b.id)
 		s.total.add(*c)
 		s.known = true
+		// The tail that is read at the next owning begins behind this commit (K9), so the promise to compare with is kept here (K8 g).
+		s.meta.Count, s.meta.Digest = b.promised[s].Count, b.promised[s].Digest
 	}
-	for p, cp := range b.checkpoints {
-		p.committed = cp
+	for p, w := range b.checkpoints {
+		p.committed = w.checkpoint
 		if p.stagedIn == b.id {
 			p.staged = nil
 		}
@@ -176,24 +176,27 @@ func (o *ownership) plan(p *partition, now time.Time) error {
 	return nil
 }
 
-// planAll schedules every partition of a new ownership: what was never read, or was interrupted, is due now.
-func (o *ownership) planAll(now time.Time) error {
+// planAll schedules every partition of a new ownership: what was never read, or was interrupted, is due now; what waited goes
+// on waiting; what was read by a process before this one is due soon.
+func (o *ownership) planAll(now time.Time) {
 	for _, p := range o.partitions {
 		switch cp := p.committed; {
 		case p.halted != nil:
-		case cp.Passes == 0, cp.Anchor != "", !p.planned:
-			p.planned = true
+		case cp.Passes == 0, cp.Anchor != "", p.interrupted:
 			o.schedule.at(p, now)
 		case p.failures > 0:
 			o.schedule.at(p, now.Add(backoff(p.label, p.failures)))
-		default:
-			if err := o.plan(p, now); err != nil {
-				return err
-			}
+		case p.due.After(now): // planned in an ownership before this one
+			o.schedule.at(p, p.due)
+		default: // P22: a restart does not poll everything at once
+			o.schedule.at(p, phase(o.name+"/"+p.label, startWithin, now))
 		}
+		p.interrupted = false
 	}
-	return nil
 }
+
+// startWithin is the time over which a start spreads the partitions that have been read before.
+const startWithin = 10 * time.Second
 
 // commitStats are what is shown of transactions.
 type commitStats struct {

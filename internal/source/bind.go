@@ -513,6 +513,11 @@ func (b *binder) address(req *Request) {
 	b.origin("url", scheme+"://"+host)
 }
 
+// SharesKeys reports whether partitions of the request have keys in common (key_scope: stream, P24).
+func (r *Request) SharesKeys() bool {
+	return slices.ContainsFunc(r.Streams, func(st *Stream) bool { return st.keyScope })
+}
+
 // Partitions returns the partitions of the request, the product of its lists, in a fixed order; one without values if it
 // has no lists.
 func (r *Request) Partitions() []Partition {

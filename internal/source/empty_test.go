@@ -11,56 +11,62 @@ import (
 	"tidemark/internal/fetch"
 )
 
+// emptyCase is a second pass over a feed whose record 7 stood at the cursor in the first.
+type emptyCase struct {
+	lookup bool
+	serve  func(q asked) any
+	halts  bool
+}
+
+// emptyCases are the ways in which a feed can show nothing.
+func emptyCases(cursor time.Time) map[string]emptyCase {
+	gone := &fetch.Response{Status: 404, Body: []byte(`{"error":"gone"}`)}
+	looked := func(found any) func(asked) any {
+		return func(q asked) any {
+			if strings.HasSuffix(q.path, "/7") {
+				return found
+			}
+			return []any{}
+		}
+	}
+	return map[string]emptyCase{
+		"deleted": {false, looked(nil), false},
+		"exclusive after all": {false, func(q asked) any { // the record lies exactly on the bound, and is shown from one granule before
+			from, _ := time.Parse(time.RFC3339Nano, cmpOr(q.query.Get("from"), q.query.Get("since")))
+			if from.Before(cursor.Add(-5 * time.Minute)) {
+				return []any{thing{7, cursor.Add(-5 * time.Minute)}.json()}
+			}
+			return []any{}
+		}, true},
+		"came in between": {false, func(q asked) any {
+			if q.n == 1 || q.query.Get("page") == "2" {
+				return []any{}
+			}
+			return []any{thing{7, cursor}.json()}
+		}, false},
+		"lookup contradicts":      {true, looked(thing{7, cursor}.json()), true},
+		"lookup shows it changed": {true, looked(thing{7, noon}.json()), false},
+		"lookup agrees":           {true, looked(gone), false},
+	}
+}
+
 // P11: the filter owes us the record that it was anchored on.
 func TestP11EmptyAnswerMustBeBelievable(t *testing.T) {
 	cursor := noon.Add(-time.Hour)
-	lookup := "    reconcile: {lookup: {path: \"/things/{{ key.id }}\", records: data}}\n"
-	for _, paginator := range []string{keysetStream, listStream} {
-		for name, c := range map[string]struct {
-			stream string
-			serve  func(q asked, found bool) any // found: this is the second pass
-			halts  bool
-		}{
-			"deleted": {paginator, func(asked, bool) any { return []any{} }, false},
-			"exclusive after all": {paginator, func(q asked, _ bool) any { // the record lies exactly on the bound, one granule before it is behind it
-				from, _ := time.Parse(time.RFC3339Nano, cmpOr(q.query.Get("from"), q.query.Get("since")))
-				if from.Before(cursor.Add(-5 * time.Minute)) {
-					return []any{thing{7, cursor.Add(-5 * time.Minute)}.json()}
-				}
-				return []any{}
-			}, true},
-			"came in between": {paginator, func(q asked, _ bool) any {
-				if q.n == 1 || q.query.Get("page") == "2" {
-					return []any{}
-				}
-				return []any{thing{7, cursor}.json()}
-			}, false},
-			"lookup contradicts": {paginator + lookup, func(q asked, found bool) any {
-				if strings.HasSuffix(q.path, "/7") {
-					return thing{7, cursor}.json()
-				}
-				return []any{}
-			}, true},
-			"lookup agrees": {paginator + lookup, func(q asked, found bool) any {
-				if strings.HasSuffix(q.path, "/7") {
-					return &fetch.Response{Status: 404, Body: []byte(`{"error":"gone"}`)}
-				}
-				return []any{}
-			}, false},
-		} {
-			kind := "page"
-			if strings.Contains(paginator, "keyset") {
-				kind = "keyset"
-			}
+	wrap := func(x any) any {
+		if resp, ok := x.(*fetch.Response); ok {
+			return resp
+		}
+		return map[string]any{"data": x, "size": 100}
+	}
+	for kind, stream := range map[string]string{"keyset": keysetStream, "page": listStream} {
+		for name, c := range emptyCases(cursor) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
-				src := bound(t, c.stream, nil)
-				d := newDriver(t, src)
-				wrap := func(x any) any {
-					if resp, ok := x.(*fetch.Response); ok {
-						return resp
-					}
-					return map[string]any{"data": x, "size": 100}
+				stream := stream
+				if c.lookup {
+					stream += "    reconcile: {lookup: {path: \"/things/{{ key.id }}\", records: data}}\n"
 				}
+				d := newDriver(t, bound(t, stream, nil))
 				first := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
 					if q.n == 1 {
 						return wrap([]any{thing{7, cursor}.json()})
@@ -70,7 +76,7 @@ func TestP11EmptyAnswerMustBeBelievable(t *testing.T) {
 				if first.err != nil || first.checkpoint.Cursor != at(-time.Hour) {
 					t.Fatalf("%v %+v", first.err, first.checkpoint)
 				}
-				got := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any { return wrap(c.serve(q, true)) })
+				got := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any { return wrap(c.serve(q)) })
 				if c.halts {
 					want(t, got.err, cdc.Halt, "got none, twice")
 					return
@@ -262,6 +268,25 @@ func byNumber(a, b string) int {
 	fmt.Sscanf(a, "t%d", &x)
 	fmt.Sscanf(b, "t%d", &y)
 	return x - y
+}
+
+// P11 holds for newest-first feeds too.
+func TestP11NewestFirst(t *testing.T) {
+	src := bound(t, newestFirst, nil)
+	cp := cdc.Checkpoint{Cursor: at(-time.Hour), Passes: 1, Request: src.Requests[0].RequestPrint}
+	lower := noon.Add(-time.Hour - 5*time.Minute)
+	got := newDriver(t, src).pass(Partition{Name: "-"}, cp, 0, func(q asked) any {
+		data := []any{}
+		if from, _ := time.Parse(time.RFC3339Nano, q.query.Get("from")); from.Before(lower) {
+			data = append(data, map[string]any{"id": 1, "thing": "a", "updated_at": at(-time.Hour)})
+		}
+		return map[string]any{"data": data}
+	})
+	want(t, got.err, cdc.Halt, "got none, twice")
+	quiet := newDriver(t, src).pass(Partition{Name: "-"}, cp, 0, func(q asked) any { return map[string]any{"data": []any{}} })
+	if quiet.err != nil || !quiet.quiet || quiet.checkpoint.Cursor != cp.Cursor {
+		t.Errorf("%v %+v", quiet.err, quiet.checkpoint)
+	}
 }
 
 // P13: a crash while the spool is played: what was committed is not played again, the rest is.

@@ -57,6 +57,9 @@ func (r *Request) matching(resp *fetch.Response, v *vars) (*errorRule, error) {
 
 // skips reports whether the answer is declared to skip the partition for this pass.
 func (r *Request) skips(resp *fetch.Response, v *vars) (bool, error) {
+	if !slices.ContainsFunc(r.errors, func(rule errorRule) bool { return rule.do == doSkipPartition }) {
+		return false, nil // the judge has looked at the others
+	}
 	rule, err := r.matching(resp, v)
 	return rule != nil && rule.do == doSkipPartition, err
 }

@@ -218,16 +218,16 @@ func TestP10Links(t *testing.T) {
 
 func TestNextLink(t *testing.T) {
 	for line, wanted := range map[string]string{
-		`<https://a/b?x=1,2;3>; rel="next"`:                     "https://a/b?x=1,2;3",
+		`<https://a/b?x=1,2;3>; rel="next"`:                      "https://a/b?x=1,2;3",
 		`<a>; rel=prev, <b>; title="x, <c>; rel=next"; rel=next`: "b",
 		`<a>; rel="first prev", <b>; rel="last next"`:            "b",
-		`<a>;rel="NEXT"`:                                         "a",
-		`<a>; rev=next`:                                          "",
-		`<a`:                                                     "",
-		`a; rel=next`:                                            "",
-		`<a>; rel="ne\xt"`:                                       "a",
-		`<a>; flag; rel=next`:                                    "a",
-		"":                                                       "",
+		`<a>;rel="NEXT"`:      "a",
+		`<a>; rev=next`:       "",
+		`<a`:                  "",
+		`a; rel=next`:         "",
+		`<a>; rel="ne\xt"`:    "a",
+		`<a>; flag; rel=next`: "a",
+		"":                    "",
 	} {
 		if got := nextLink(http.Header{"Link": {line}}); got != wanted {
 			t.Errorf("%s: %q", line, got)

@@ -41,9 +41,6 @@ func (s *Source) SetLimits(l Limits) { s.limits = l }
 func (s *Source) Seed(stream int, seed uint64) {
 	st := s.Streams[stream]
 	st.seed, st.reader = seed, nil
-	if st.request != nil {
-		st.request.splitter = nil
-	}
 }
 
 // stage says what the next request of a pass is for.
@@ -393,7 +390,8 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 		return nil, nil
 	case vouching:
 		w := r.splitter.witnesses[pos.partition.Name]
-		return r.Lookup(w.stream, []byte(w.key))
+		req, err := r.Lookup(w.stream, []byte(w.key))
+		return req, pos.wrap(err)
 	}
 	v := pos.variables()
 	list := &r.list
@@ -404,6 +402,7 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 	if err != nil {
 		return nil, pos.wrap(err)
 	}
+	out.Background = pos.deep
 	if pos.link != "" && pos.stage == reading {
 		out.URL = pos.link // P10: the server wrote the next request; fetch refuses it outside the origins
 	}

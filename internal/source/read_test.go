@@ -28,7 +28,7 @@ func TestP18ResponseMustProveItself(t *testing.T) {
 		text   string
 	}{
 		{"login page", fetch.Response{Header: html, Body: []byte("<!doctype html><title>Log in</title>")}, cdc.Halt, "web page"},
-		{"page as JSON", fetch.Response{Body: []byte("  <html></html>")}, cdc.Halt, "not JSON but a page"},
+		{"page as JSON", fetch.Response{Body: []byte("  <html></html>")}, cdc.Halt, "not JSON but a web page"},
 		{"error object", fetch.Response{Body: []byte(`{"error":"backend down","size":100}`)}, cdc.Halt, "no records at"},
 		{"null list", fetch.Response{Body: []byte(`{"error":"backend down","size":100,"data":null}`)}, cdc.Halt, "no records at"},
 		{"truncated", fetch.Response{Body: []byte(`{"size":100,"data":[{"id":1,"updated_at":"2026-03-10T11:00:00Z"},{"id":2,"up`)}, cdc.Retry, "cut off"},
@@ -61,6 +61,19 @@ func TestP18ResponseMustProveItself(t *testing.T) {
 				t.Errorf("it counts: %+v %q", got.checkpoint, got.keys)
 			}
 		})
+	}
+}
+
+// D2: who logged in again in the middle of a listing may see other records.
+func TestReloginIsNotComplete(t *testing.T) {
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		if q.n > 1 {
+			return &fetch.Response{Status: 200, Body: []byte(`{"data":[]}`), Relogin: true}
+		}
+		return `{"data":[{"id":1}]}`
+	})
+	if got.err != nil || got.complete {
+		t.Error(got.err, got.complete)
 	}
 }
 
@@ -445,4 +458,78 @@ func BenchmarkSplitChanged(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/record")
+}
+
+// P7 on the fast path: where the version is not the cursor, the cursor of an unchanged record is found in its bytes; the
+// order is verified either way.
+func TestP7UnchangedRecordsAreOrderedToo(t *testing.T) {
+	for _, version := range []string{"", "    version: rev\n"} {
+		row := func(id int, d time.Duration) string {
+			return fmt.Sprintf(`{"id":%d,"rev":%d,"updated_at":"%s"}`, id, id, at(d))
+		}
+		r := bound(t, keysetStream+version, nil).Requests[0]
+		known := table{}
+		split := func(rows ...string) (Page, error) {
+			pos, _ := r.Begin(Partition{Name: "-"}, cdc.Checkpoint{}, noon)
+			var page Page
+			err := r.Split(&pos, &fetch.Response{Status: 200, Body: []byte(`{"size":2,"data":[` + strings.Join(rows, ",") + `]}`), ServerTime: noon},
+				func(int) record.Known { return known }, &page)
+			return page, err
+		}
+		first, err := split(row(1, -2*time.Hour), row(2, -time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		remember(known, &first)
+		again, err := split(row(1, -2*time.Hour), row(2, -time.Hour))
+		if err != nil || !again.Records[0].Same || !again.Records[1].Same || again.Checkpoint.Cursor != at(-time.Hour) {
+			t.Fatalf("%v %+v %+v", err, again.Records, again.Checkpoint)
+		}
+		_, err = split(row(2, -time.Hour), row(1, -2*time.Hour))
+		want(t, err, cdc.Halt, "order is not ascending")
+	}
+}
+
+// P13: an entry without an id is parked: whether it was read before cannot be told.
+func TestP13EntryWithoutID(t *testing.T) {
+	got := newDriver(t, bound(t, logStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any {
+		return `{"size":9,"data":[{"thing":"a","updated_at":"2026-03-10T11:00:00Z"},{"id":2,"thing":"a","updated_at":"2026-03-10T11:00:00Z"},{"id":2,"thing":"a","updated_at":"2026-03-10T11:00:00Z"}]}`
+	})
+	if got.err != nil || len(got.keys) != 1 || got.skipped != 1 || len(got.parked) != 1 {
+		t.Fatalf("%v %q %v", got.err, got.keys, got.parked)
+	}
+	want(t, got.parked[0], cdc.Park, "record_id is absent")
+}
+
+// `last` is the last record of the page before; escapes in places are read.
+func TestLastAndEscapes(t *testing.T) {
+	stream := "\n    path: /things\n    query: {page: \"{{ page }}\", after: \"{{ last.name }}\"}\n    records: data\n    primary_key: id\n    paginator: {type: page}\n"
+	got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "view=a"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		if q.n == 2 {
+			return `{"data":[]}`
+		}
+		return `{"data":[{"id":"a\/b","name":"x\u0041"}]}`
+	})
+	if got.err != nil || !slices.Equal(got.keys, []string{"a/b"}) || got.queries[1] != "/v1/things?page=2&after=xA" {
+		t.Errorf("%v %q %q", got.err, got.keys, got.queries)
+	}
+	if p := &got.last; p.Partition().Name != "view=a" || p.Stage() != "page" || p.Pages() != 2 || p.Deep() || p.Checkpoint().Passes != 1 {
+		t.Errorf("%v %v %v", p.Partition(), p.Stage(), p.Pages())
+	}
+}
+
+// An optional setting leaves its parameter out; a lookup that was not declared is refused.
+func TestCompose(t *testing.T) {
+	stream := "\n    path: /things\n    query: {q: \"{{ config.start }}\"}\n    records: data\n    primary_key: id\n"
+	r := bound(t, stream, nil).Requests[0]
+	pos, err := r.Begin(Partition{Name: "-"}, cdc.Checkpoint{}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if req, err := r.Compose(&pos); err != nil || req.URL != "https://api.test/v1/things" {
+		t.Errorf("optional: %+v %v", req, err)
+	}
+	if _, err := r.Lookup(0, []byte("1")); err == nil {
+		t.Error("a lookup that was not declared")
+	}
 }

@@ -132,7 +132,7 @@ type splitter struct {
 // prepare makes the request's splitter where there is none.
 func (r *Request) prepare() (*splitter, error) {
 	if r.splitter != nil {
-		return r.splitter, nil
+		return r.splitter, r.splitter.attach()
 	}
 	s := &splitter{request: r, witnesses: map[string]witness{}, echo: -1, next: -1, cursor: -1, more: -1, done: -1, goesOn: -1}
 	var places, lists []record.Path
@@ -158,13 +158,12 @@ func (r *Request) prepare() (*splitter, error) {
 	}
 	for _, sel := range r.records {
 		lists = append(lists, sel.path)
-		rd, err := sel.stream.prepare(r)
-		if err != nil {
-			return nil, err
-		}
-		s.readers = append(s.readers, rd)
 	}
-	var err error
+	s.readers = make([]*reader, len(lists))
+	err := s.attach()
+	if err != nil {
+		return nil, err
+	}
 	if s.envelope, err = record.NewEnvelope(places, lists, r.source.limits.Record); err != nil {
 		return nil, err
 	}
@@ -172,6 +171,18 @@ func (r *Request) prepare() (*splitter, error) {
 	s.element, s.noted = s.read, map[string]struct{}{}
 	r.splitter = s
 	return s, nil
+}
+
+// attach takes the streams' readers, which Seed makes anew.
+func (s *splitter) attach() error {
+	for i, sel := range s.request.records {
+		rd, err := sel.stream.prepare(s.request)
+		if err != nil {
+			return err
+		}
+		s.readers[i] = rd
+	}
+	return nil
 }
 
 func (st *Stream) prepare(r *Request) (*reader, error) {
@@ -362,7 +373,7 @@ func (s *splitter) proven() error {
 	switch {
 	case strings.Contains(media, "html"), len(text) > 0 && text[0] == '<':
 		return s.pos.fail(cdc.Halt, cdc.Stream, "It looks like a login page or a proxy: check base_url and the credential",
-			"the answer is not JSON but %s: %s", cmpOr(media, "a page"), s.excerpt())
+			"the answer is not JSON but a web page: %s", s.excerpt())
 	case len(text) == 0:
 		return s.pos.fail(cdc.Retry, cdc.Partition, "", "the answer %d is empty", s.resp.Status)
 	}

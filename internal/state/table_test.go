@@ -340,7 +340,7 @@ func TestTableIsAMap(t *testing.T) {
 					t: t, r: rand.New(rand.NewPCG(seed, uint64(size))), table: newTable(t), keys: mixedKeys(size), hash: hash, batch: 1,
 					model: &model{committed: map[string]Entry{}, sighted: map[string]uint32{}},
 				}
-				steps := 3000
+				steps := 5000
 				if name != "hash" { // every search is a long one
 					steps = 800
 				}

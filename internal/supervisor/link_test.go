@@ -60,6 +60,7 @@ type link struct {
 	cut   bool
 	conns map[*wire]bool
 	thaw  chan struct{} // not nil: frozen until it closes
+	froze bool          // it ever was
 }
 
 func newLink(n *kfake.VirtualNetwork, p *plan, instance int) *link {
@@ -106,13 +107,19 @@ func (l *link) freeze(d time.Duration) {
 		return
 	}
 	thaw := make(chan struct{})
-	l.thaw = thaw
+	l.thaw, l.froze = thaw, true
 	time.AfterFunc(d, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.thaw = nil
 		close(thaw)
 	})
+}
+
+func (l *link) wasFrozen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.froze
 }
 
 func (l *link) frozen() chan struct{} {

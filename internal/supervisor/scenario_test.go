@@ -129,6 +129,9 @@ func (s *scenario) imagineWire(r *rand.Rand) {
 			f.For = time.Duration(1+r.IntN(30)) * time.Second
 		default:
 			f.For = time.Duration(r.IntN(30)) * time.Second
+			if r.IntN(6) == 0 { // longer than a lookback
+				f.For = time.Duration(5+r.IntN(5)) * time.Minute
+			}
 		}
 		s.Wire = append(s.Wire, f)
 	}
@@ -157,7 +160,7 @@ func (s *scenario) imagineHTTP(r *rand.Rand) {
 		switch r.IntN(9) {
 		case 0, 1:
 			f.Kind, f.Status = simulator.Status, 429
-			f.Times = 1 + r.IntN(2)
+			f.Times = 1 + r.IntN(4) // a minute, two, four, eight
 		case 2, 3:
 			f.Kind, f.Status = simulator.Status, []int{500, 502, 503}[r.IntN(3)]
 			f.Times = 1 + r.IntN(8)
