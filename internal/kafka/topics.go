@@ -238,8 +238,12 @@ func describe(ctx context.Context, o Options, client *kgo.Client, topics []Topic
 	}
 	var there []string
 	for _, name := range names {
-		if d := seen[name]; kerr.ErrorForCode(d.ErrorCode) == nil && len(d.Partitions) > 0 {
+		d := seen[name]
+		switch err := kerr.ErrorForCode(d.ErrorCode); {
+		case err == nil && len(d.Partitions) > 0:
 			there = append(there, name)
+		case kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition):
+			return nil, fmt.Errorf("topic %s: %w", name, err) // a leader is being elected, which says nothing of the topic
 		}
 	}
 	configs, err := kadm.NewClient(client).DescribeTopicConfigs(ctx, there...)

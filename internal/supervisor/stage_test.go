@@ -20,6 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tidemark/internal/capture"
+	"tidemark/internal/cdc"
 	"tidemark/internal/fetch"
 	"tidemark/internal/kafka"
 	"tidemark/internal/simulator"
@@ -38,6 +39,7 @@ type stage struct {
 	log       *logbook
 	servers   []*http.Server
 	stopped   []chan struct{}
+	faults    []*kfake.FaultHandle
 	result    *history
 }
 
@@ -138,10 +140,10 @@ func (s *stage) breakBroker(f brokerFault) {
 		s.t.Fatalf("no such fault: %+v", f)
 	}
 	seen := 0
-	s.cluster.Fault(kfake.Fault{Keys: keys, Err: code, Count: f.Count, When: func(kmsg.Request) bool {
+	s.faults = append(s.faults, s.cluster.Fault(kfake.Fault{Keys: keys, Err: code, Count: f.Count, When: func(kmsg.Request) bool {
 		seen++
 		return seen > f.Skip
-	}})
+	}}))
 }
 
 // instance is one process of the deployment, with whoever starts it again.
@@ -199,8 +201,10 @@ func (in *instance) watch(l *life) (down time.Duration, over bool) {
 			return f.For, false
 		case err := <-l.done:
 			l.done <- err
-			in.stage.result.halted(fmt.Sprintf("instance %d: %v", in.id, err))
-			return 10 * time.Second, false
+			if remedy, _ := cdc.Verdict(err); err == nil || remedy == cdc.Halt {
+				in.stage.result.halted(fmt.Sprintf("instance %d ended: %v", in.id, err))
+			}
+			return 10 * time.Second, false // whoever runs processes starts them again
 		case <-ticker.C:
 			if halts := in.halts(l); len(halts) > 0 {
 				for _, h := range halts {
@@ -336,7 +340,9 @@ func (s *stage) play() {
 	for _, team := range s.teams {
 		team.Heal()
 	}
-	s.cluster.Fault() // broker faults that have not struck are left; they are few, and all of them pass
+	for _, f := range s.faults {
+		f.Remove()
+	}
 	watching, enough := context.WithCancel(ctx)
 	busy.Go(func() { s.observe(watching) })
 	<-time.After(s.scenario.Calm)

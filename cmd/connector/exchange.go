@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
+	"tidemark/internal/source"
+)
+
+// sender answers requests: the API through fetch, or a directory of recorded answers.
+type sender func(context.Context, *fetch.Request) (*fetch.Response, error)
+
+// credentialOf is what a source puts on its requests, where that needs no refresh: a grant that rotates is the connector's
+// alone (9), so instead of it access is sent as a bearer token.
+func credentialOf(a source.Auth, access cdc.Secret) fetch.Credential {
+	switch {
+	case !access.IsZero():
+		return fetch.Bearer(access)
+	case a.Kind == source.AuthBearer:
+		return fetch.Bearer(a.Value)
+	case a.Kind == source.AuthAPIKey && a.Query != "":
+		return fetch.Query(a.Query, a.Value)
+	case a.Kind == source.AuthAPIKey:
+		return fetch.Header(a.Header, a.Value)
+	case a.Kind == source.AuthBasic:
+		return fetch.Basic(a.Username, a.Password)
+	}
+	return nil
+}
+
+// budgetOf is a budget of our own with the limits that the source declares.
+func budgetOf(src *source.Source) *fetch.Budget {
+	r := src.Rate
+	return fetch.NewBudget(fetch.BudgetOptions{
+		Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
+	})
+}
+
+// hider replaces secrets in text by ***, as they are and as a URL writes them.
+func hider(secrets []cdc.Secret) func(string) string {
+	var pairs []string
+	for _, s := range secrets {
+		if text := s.Reveal(); len(text) >= 4 { // a shorter one hides nothing that could not be guessed
+			pairs = append(pairs, text, "***", url.QueryEscape(text), "***", url.PathEscape(text), "***")
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
+// exchanged is one request with its answer, as it stands in a directory: NNN.json, and the answer's body as it came in
+// NNN.body. Secrets are not in it.
+type exchanged struct {
+	Method   string      `json:"method"`
+	URL      string      `json:"url"`
+	Sent     string      `json:"sent,omitempty"` // the request's body
+	Status   int         `json:"status"`
+	Header   http.Header `json:"header"`
+	Began    time.Time   `json:"began"`
+	Received time.Time   `json:"received"`
+	Server   time.Time   `json:"server_time"`
+}
+
+// recording is the rest of such a directory: what templates take from the clock.
+type recording struct {
+	Source string    `json:"source"`
+	Now    time.Time `json:"now"`
+}
+
+const recordingFile = "recording.json"
+
+func methodOf(r *fetch.Request) string {
+	if r.Method == "" {
+		return http.MethodGet
+	}
+	return r.Method
+}
+
+// recorder writes exchanges into a directory.
+type recorder struct {
+	dir  string
+	hide func(string) string
+	n    int
+}
+
+// newRecorder makes the directory, which must hold no other recording.
+func newRecorder(dir string, hide func(string) string, about recording) (*recorder, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		return nil, errors.Join(err, fmt.Errorf("--record %s: the directory is not empty; name a new one", dir))
+	}
+	return &recorder{dir: dir, hide: hide}, writeJSON(filepath.Join(dir, recordingFile), about)
+}
+
+func writeJSON(file string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+// write stores one exchange; the answer is only good during the call.
+func (r *recorder) write(request *fetch.Request, answer *fetch.Response) error {
+	r.n++
+	base := filepath.Join(r.dir, fmt.Sprintf("%03d", r.n))
+	header := http.Header{}
+	for name, values := range answer.Header {
+		if name == "Set-Cookie" {
+			continue
+		}
+		for _, v := range values {
+			header.Add(name, r.hide(v))
+		}
+	}
+	if err := os.WriteFile(base+".body", answer.Body, 0o644); err != nil {
+		return err
+	}
+	return writeJSON(base+".json", exchanged{
+		Method: methodOf(request), URL: r.hide(request.URL), Sent: r.hide(string(request.Body)), Status: answer.Status, Header: header,
+		Began: answer.Sent.UTC(), Received: answer.Received.UTC(), Server: answer.ServerTime.UTC(),
+	})
+}
+
+// replayer answers from a directory: the n-th identical request gets its n-th answer, and after the last one that again.
+type replayer struct {
+	dir     string
+	hide    func(string) string
+	about   recording
+	answers map[string][]stored
+}
+
+// stored is a recorded answer.
+type stored struct {
+	exchanged
+	body []byte
+}
+
+func openReplay(dir string) (*replayer, error) {
+	r := &replayer{dir: dir, answers: map[string][]stored{}}
+	text, err := os.ReadFile(filepath.Join(dir, recordingFile))
+	if err == nil {
+		err = json.Unmarshal(text, &r.about)
+	}
+	if err != nil {
+		return nil, cdc.Errorf(cdc.Halt, cdc.Process, "replay", "Make a recording with --record DIR", "%w", err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "[0-9]*.json"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	for _, file := range files {
+		var s stored
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(text, &s.exchanged)
+		}
+		if err == nil {
+			s.body, err = os.ReadFile(strings.TrimSuffix(file, ".json") + ".body")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("replay %s: %w", file, err)
+		}
+		key := s.Method + " " + s.URL + "\n" + s.Sent
+		r.answers[key] = append(r.answers[key], s)
+	}
+	return r, nil
+}
+
+// send implements sender. An answer that is to be asked for again is followed by the next recorded one.
+func (r *replayer) send(_ context.Context, request *fetch.Request) (*fetch.Response, error) {
+	key := methodOf(request) + " " + r.hide(request.URL) + "\n" + r.hide(string(request.Body))
+	for {
+		left := r.answers[key]
+		if len(left) == 0 {
+			return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "replay "+r.dir, "The definition asks for something else than when it was recorded; record anew if that is meant",
+				"no recorded answer to %s %s", methodOf(request), r.hide(request.URL))
+		}
+		s := left[0]
+		if len(left) > 1 {
+			r.answers[key] = left[1:]
+		}
+		answer := &fetch.Response{
+			Status: s.Status, Header: s.Header, Body: bytes.Clone(s.body), Sent: s.Began, Began: s.Began, Received: s.Received,
+			ServerTime: s.Server, Wire: int64(len(s.body)),
+		}
+		judge := request.Judge
+		if judge == nil {
+			judge = fetch.DefaultJudge
+		}
+		err := judge(answer)
+		if err == nil {
+			return answer, nil
+		}
+		if remedy, _ := cdc.Verdict(err); remedy != cdc.Retry || len(left) == 1 {
+			return nil, err
+		}
+	}
+}
