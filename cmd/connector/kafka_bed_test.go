@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -411,12 +412,9 @@ func (b *bed) simulate(o simulator.Options) (*simulator.SalesLoft, string) {
 	b.Helper()
 	o.Tokens, o.RateBudget = true, -1
 	sim := simulator.New(o)
-	url, stop, err := serveSimulator(sim, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(stop)
-	return sim, url
+	server := httptest.NewServer(sim.Handler())
+	b.Cleanup(server.Close)
+	return sim, server.URL
 }
 
 // connections writes the file of connections: SalesLoft at url, its streams as YAML says.

@@ -21,7 +21,7 @@ func simulate(ctx context.Context, p *program, args []string) error {
 	changes := f.Float64("changes", 10, "changes a second, over all kinds")
 	rate := f.Int("rate", 600, "the team's cost a minute; -1: no limit")
 	tokens := f.Bool("tokens", true, "OAuth with single-use refresh tokens, beside the API key")
-	frozen := f.Bool("frozen", false, "begin at rest: POST /_simulator/control {\"do\":\"thaw\"} starts the changes")
+	frozen := f.Bool("frozen", false, "begin at rest: POST /_simulator/control {\"action\":\"thaw\"} starts the changes")
 	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err

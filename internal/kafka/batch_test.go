@@ -186,3 +186,16 @@ func TestOptionsAreValidated(t *testing.T) {
 		}
 	}
 }
+
+// TestK9SharedTailKeepsItsMark: in a read that began earlier for somebody else, a waiter is given what comes after its own mark.
+func TestK9SharedTailKeepsItsMark(t *testing.T) {
+	var got []int64
+	w := newWaiter(&Session{claim: Claim{Connection: "c"}, announced: Mark{Offsets: 9, Hashes: 9}}, Mark{Offsets: 5, Hashes: 1},
+		func(i Item) error { got = append(got, i.Offset); return nil })
+	for offset := range int64(9) {
+		w.take(inOffsets, &kgo.Record{Offset: offset}, false)
+	}
+	if fmt.Sprint(got) != "[5 6 7 8]" {
+		t.Errorf("given %v", got)
+	}
+}

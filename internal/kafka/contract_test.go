@@ -38,9 +38,13 @@ func TestK1TopicsHaveTheirSettings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		got := map[string]string{}
 		for _, c := range configs[0].Configs {
-			if v, ok := settings[c.Key]; ok && v != c.MaybeValue() {
-				t.Errorf("%s: %s is %s, want %s", topic, c.Key, c.MaybeValue(), v)
+			got[c.Key] = c.MaybeValue()
+		}
+		for k, v := range settings {
+			if got[k] != v {
+				t.Errorf("%s: %s is %q, want %q", topic, k, got[k], v)
 			}
 		}
 	}
@@ -279,15 +283,23 @@ func TestK8fRestoreIsComplete(t *testing.T) {
 	batch = NewBatch()
 	b.change(batch, "cc", topic, "k/0", "other")
 	b.commit(other, batch)
-	abandoned := b.client(kgo.TransactionalID(b.Options.Name + ".somebody"))
-	if err := abandoned.BeginTransaction(); err != nil {
+	foreign := b.client(kgo.TransactionalID(b.Options.Name + ".somebody"))
+	write := func() {
+		t.Helper()
+		if err := foreign.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		r := &kgo.Record{Topic: b.OffsetsTopic(), Partition: 1, Key: []byte("cursor/c/s/-"), Value: []byte("false")}
+		if err := foreign.ProduceSync(b.ctx(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	if err := foreign.EndTransaction(b.ctx(), kgo.TryAbort); err != nil {
 		t.Fatal(err)
 	}
 	s = b.own("c", topic)
-	err := abandoned.ProduceSync(b.ctx(), &kgo.Record{Topic: b.OffsetsTopic(), Partition: 1, Key: []byte("cursor/c/s/-"), Value: []byte("false")}).FirstErr()
-	if err != nil {
-		t.Fatal(err)
-	}
+	write() // and stays open
 	r := b.restore(s, Mark{})
 	want := map[string]string{"#c/s/k/0": "h-0", "#c/s/k/2": "h-2", "stream/c/s": "set-3", "cursor/c/s/-": "3"}
 	if diff := cmp.Diff(want, r.state); diff != "" {

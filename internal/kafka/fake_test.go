@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
@@ -246,6 +247,41 @@ func TestK11CloseEndsACommit(t *testing.T) {
 	verdict(t, <-done, cdc.Reopen, cdc.Connection)
 	if !batch.flight.landed() {
 		t.Error("a promise has not run: the batch's memory is still in use")
+	}
+}
+
+// TestK11CloseWaitsForPromises: until the last one has run, the client may read the batch's memory.
+func TestK11CloseWaitsForPromises(t *testing.T) {
+	b, _ := fakeBed(t)
+	s := b.own("c")
+	s.flight = newFlight(1)
+	closed := make(chan struct{})
+	go func() {
+		s.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Fatal("closed with a promise outstanding")
+	case <-time.After(300 * time.Millisecond):
+	}
+	s.flight.promise(&kgo.Record{}, errors.New("closed"))
+	<-closed
+}
+
+// TestK13PromisesAreCounted: kgo says nothing of a record that it forgot; the count does.
+func TestK13PromisesAreCounted(t *testing.T) {
+	b, _ := fakeBed(t)
+	s := b.own("c")
+	batch := NewBatch()
+	batch.Offset([]byte("a"), nil)
+	batch.Offset([]byte("b"), nil)
+	f := newFlight(2)
+	f.promise(batch.records[0], nil)
+	verdict(t, s.counted(f, batch), cdc.Reopen, cdc.Connection)
+	f.promise(batch.records[1], nil)
+	if err := s.counted(f, batch); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -125,6 +125,7 @@ func TestK6GroupSharesShards(t *testing.T) {
 func TestK6LostHasABudget(t *testing.T) {
 	b := newBed(t)
 	b.KIP848 = true
+	b.Deadlines.Revoke = time.Hour
 	gained, ended := make(chan struct{}, 10), make(chan struct{}, 10)
 	g, err := Join(b.ctx(), b.Options, Assignment{
 		Gained: func([]int32) { gained <- struct{}{} },

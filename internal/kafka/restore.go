@@ -114,8 +114,6 @@ func (w *waiter) take(topic int, r *kgo.Record, isOwner bool) {
 // accept is K8 (f): everything of the connection up to the owner record, which is found by its nonce.
 func (w *waiter) accept(topic int, r *kgo.Record, isOwner bool) error {
 	switch {
-	case r.Offset > w.until[topic]:
-		return w.gone(topic)
 	case !isOwner:
 		return w.apply(Item{Key: r.Key, Value: r.Value, Hashes: topic == inHashes, Offset: r.Offset, At: r.Timestamp})
 	case r.Value == nil:
@@ -139,13 +137,9 @@ func (w *waiter) accept(topic int, r *kgo.Record, isOwner bool) error {
 // that no reader sees, and another connection's open transaction would hide what stands before the end.
 func (w *waiter) passed(topic int, at int64) {
 	if !w.met[topic] && at > w.until[topic] {
-		w.finish(w.gone(topic))
+		w.finish(fmt.Errorf("%w: the owner record at offset %d of the shard's %s is gone", ErrFenced, w.until[topic],
+			[...]string{"offsets", "hashes"}[topic]))
 	}
-}
-
-func (w *waiter) gone(topic int) error {
-	return fmt.Errorf("%w: the owner record at offset %d of the shard's %s is gone", ErrFenced, w.until[topic],
-		[...]string{"offsets", "hashes"}[topic])
 }
 
 // finish ends the wait. The caller holds the turn.

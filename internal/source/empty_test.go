@@ -169,6 +169,37 @@ func TestP13RecentSurvivesARestart(t *testing.T) {
 	}
 }
 
+// P13: the same inside a run of equal cursors, and over pages that have no checkpoint of their own: ids are kept with every
+// page that publishes.
+func TestP13RecentWithoutAMovingCursor(t *testing.T) {
+	numberedLog := strings.NewReplacer(`from: "{{ anchor ?? start }}", page: "{{ tie_page }}"`, `from: "{{ cursor }}", page: "{{ page }}"`,
+		"type: keyset", "type: page", ", order: asc", "").Replace(logStream)
+	for name, stream := range map[string]string{"ties": logStream, "page": numberedLog} {
+		s := &shop{things: tied250(), size: 100}
+		src := bound(t, stream, nil)
+		var keys []string
+		cp, recent := cdc.Checkpoint{}, []string(nil)
+		for stop := range 14 {
+			d := newDriver(t, src)
+			d.recent = recent
+			got := d.pass(Partition{Name: "-"}, cp, stop+1, func(q asked) any { return entries(q, s) })
+			if got.err != nil {
+				t.Fatal(got.err)
+			}
+			keys = append(keys, got.keys...)
+			if got.checkpoint != nil {
+				cp = *got.checkpoint
+			}
+			if recent = d.recent; len(got.keys) > 0 && got.recent == nil {
+				t.Fatalf("%s: entries without their ids", name)
+			}
+		}
+		if len(keys) != 280 {
+			t.Errorf("%s: %d entries of 280", name, len(keys))
+		}
+	}
+}
+
 // P13: the ids are those that can be shown again, and bounded by count.
 func TestP13RecentIsBounded(t *testing.T) {
 	src := bound(t, logStream, nil)

@@ -209,10 +209,16 @@ func (s *splitter) walkTie(next *Position) error {
 	if _, _, err := s.verified(next); err != nil {
 		return err
 	}
-	if err := s.lift(next); err != nil {
-		return err
-	}
 	inc, t := s.request.incremental, &next.tie
+	if !next.anchor.isZero() {
+		// The records that a page shows behind the run may not be the first ones there, so the cursor waits (4).
+		if top := inc.above(next.anchor.at).Add(-1); top.Before(s.limit) {
+			s.limit = top
+		}
+		if err := s.lift(next); err != nil {
+			return err
+		}
+	}
 	end := len(s.rows) == 0 || s.short()
 	moved := false
 	var anchor time.Time

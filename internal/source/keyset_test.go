@@ -124,6 +124,12 @@ func TestP8TiesLongerThanAPage(t *testing.T) {
 			if !got.complete || got.checkpoint.Cursor != at(-time.Minute) {
 				t.Errorf("complete %v, %+v", got.complete, got.checkpoint)
 			}
+			for _, cp := range got.history {
+				cursor, _ := time.Parse(time.RFC3339Nano, cp.Cursor)
+				if anchor, err := time.Parse(time.RFC3339Nano, cp.Anchor); err == nil && cursor.After(anchor) {
+					t.Errorf("the cursor %s is ahead of what was read in order, %s (4)", cp.Cursor, cp.Anchor)
+				}
+			}
 		})
 	}
 }

@@ -84,6 +84,7 @@ type Position struct {
 	pages      int
 	rows       int // records of the pass so far
 	parked     int
+	counted    int // of parked, by Split for the last page
 
 	lower    mark // timestamp: where the pass began, `cursor` in templates
 	anchor   mark // keyset: the last record's cursor

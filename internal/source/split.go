@@ -458,10 +458,15 @@ func (s *splitter) given(sig *signal, slot int) (bool, error) {
 // close ends a page: what it moved becomes the next position's, and the checkpoint is judged.
 func (s *splitter) close() error {
 	next, page := &s.page.Next, s.page
-	if err := next.Park(page.Parked); err != nil {
+	if err := next.count(page.Parked); err != nil {
 		return err
 	}
-	s.remember(next)
+	next.counted = page.Parked
+	if s.remember(next); len(s.pending) > 0 && page.Checkpoint == nil {
+		// P13: the ids of what is published here must commit with it, even where the cursor stays.
+		next.checkpoint.Request = s.request.RequestPrint
+		page.Checkpoint = &next.checkpoint
+	}
 	if page.Done {
 		next.spool, next.walk, next.tie, next.keys = nil, walk{}, tie{}, nil
 	}
@@ -507,9 +512,16 @@ func (s *splitter) finish(next *Position) {
 	s.page.Checkpoint = cp
 }
 
-// Park counts n more parked records of the pass, of Split's or of the caller's (a codec parks too). More than 20 and more
-// than 5 % of the pass are no bad records but a wrong definition or another API: the stream halts (P19).
+// Park counts the parked records of the page that was split last: n of them, those with Err among them (a codec parks too).
+// More than 20 and more than 5 % of the pass are no bad records but a wrong definition or another API: the stream halts
+// (P19). Split itself refuses a page that has too many with Err.
 func (p *Position) Park(n int) error {
+	more := max(0, n-p.counted)
+	p.counted = 0
+	return p.count(more)
+}
+
+func (p *Position) count(n int) error {
 	p.parked += n
 	if n > 0 && p.parked > 20 && p.parked*20 > p.rows {
 		return p.fail(cdc.Halt, cdc.Stream, "See the dead-letter topic or `connector sources test`, and correct the definition",

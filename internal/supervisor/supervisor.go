@@ -43,16 +43,6 @@ type member struct {
 	done       chan struct{}
 }
 
-// Status is what a process knows of itself.
-type Status struct {
-	Name        string           `json:"name"`
-	Instance    string           `json:"instance"`
-	Shards      []int32          `json:"shards"`
-	Trouble     string           `json:"trouble,omitempty"` // of the group
-	Hanging     []kafka.Hanging  `json:"hanging,omitempty"` // K20
-	Connections []capture.Status `json:"connections"`
-}
-
 // New returns a supervisor that has not joined the group yet.
 func New(o Options) *Supervisor {
 	s := &Supervisor{kafka: o.Kafka, log: o.Log, fatal: make(chan error, 1)}
@@ -255,9 +245,9 @@ func (s *Supervisor) topics(ctx context.Context) []string {
 }
 
 // Status asks every connection for a copy of what it knows.
-func (s *Supervisor) Status(ctx context.Context) Status {
+func (s *Supervisor) Status(ctx context.Context) capture.FleetStatus {
 	s.mu.Lock()
-	st := Status{
+	st := capture.FleetStatus{
 		Name: s.kafka.Name, Instance: s.kafka.Instance, Shards: slices.Clone(s.shards), Trouble: s.trouble,
 		Hanging: slices.Clone(s.hanging),
 	}

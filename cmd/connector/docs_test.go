@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"tidemark/internal/source"
+)
+
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+
+// TestPagesHoldDefinitionsThatAreRight: what a reader copies from README and docs is accepted by the program.
+func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, page := range append(pages, filepath.Join("..", "..", "README.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range yamlBlock.FindAllStringSubmatch(dedented(string(text)), -1) {
+			block := strings.ReplaceAll(m[1], "/run/secrets/salesloft", secret)
+			switch {
+			case strings.HasPrefix(block, "source:"):
+				if _, err := source.Parse(page, []byte(block)); err != nil {
+					t.Error(err)
+				}
+			case strings.HasPrefix(block, "- name:"):
+				if _, err := source.ParseConnections(page, []byte(block), func(string) (string, bool) { return "x", true }); err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Errorf("%s: a YAML block that is neither a definition nor a file of connections:\n%s", page, block)
+			}
+			checked++
+		}
+	}
+	if checked < 3 {
+		t.Errorf("only %d blocks were found", checked)
+	}
+}
+
+// dedented takes the three blanks away that a block in a numbered list has.
+func dedented(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], "   ")
+	}
+	return regexp.MustCompile("(?m)^ ```").ReplaceAllString(strings.Join(lines, "\n"), "```")
+}
+
+// TestEveryVariableIsDocumented: `connector env` says something of each.
+func TestEveryVariableIsDocumented(t *testing.T) {
+	variables, err := documented()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range variables {
+		if v.doc == "" {
+			t.Errorf("%s has no documentation", v.name)
+		}
+	}
+}

@@ -1,0 +1,14 @@
+package capture
+
+import "tidemark/internal/kafka"
+
+// FleetStatus is what a process knows of itself: the shards that the group gave it, and every connection that is configured,
+// wherever it runs. A connection runs here when its Shard is one of Shards.
+type FleetStatus struct {
+	Name        string          `json:"name"`
+	Instance    string          `json:"instance"`
+	Shards      []int32         `json:"shards"`
+	Trouble     string          `json:"trouble,omitempty"` // the last of the group; it stays when it is over
+	Hanging     []kafka.Hanging `json:"hanging,omitempty"` // K20
+	Connections []Status        `json:"connections"`
+}
