@@ -5,4 +5,3 @@ import "context"
 func check(context.Context, *program, []string) error          { return nil }
 func status(context.Context, *program, []string) error         { return nil }
 func offsetsCommand(context.Context, *program, []string) error { return nil }
-func sourcesCommand(context.Context, *program, []string) error { return nil }

@@ -29,7 +29,9 @@ func phases() []string {
 const unownedFor = 5 * time.Minute
 
 // assigned reports whether c should run in this process.
-func assigned(st capture.FleetStatus, c capture.Status) bool { return slices.Contains(st.Shards, c.Shard) }
+func assigned(st capture.FleetStatus, c capture.Status) bool {
+	return slices.Contains(st.Shards, c.Shard)
+}
 
 // late is a connection that is assigned and not owned for too long.
 type late struct {

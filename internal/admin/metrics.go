@@ -37,7 +37,7 @@ func processMetrics() []metric {
 		{"tidemark_hanging_transactions", gauge, "", "Open transactions of others that stop the readers of our events topics (K20)"},
 		{"tidemark_connection_assigned", gauge, ofConnection, "1 where the connection's shard is assigned to this process"},
 		{"tidemark_connection_phase", gauge, "connection,phase", "1 for the phase that the connection is in, 0 for the others"},
-		{"tidemark_connection_alarm", gauge, ofConnection, "1 while another deployment seems to use our name (K10)"},
+		{"tidemark_connection_alarm", gauge, ofConnection, "1 once another deployment was seen to use our name (K10), until the process ends"},
 		{"tidemark_commits_total", counter, ofConnection, "Kafka transactions known to be committed"},
 		{"tidemark_commit_seconds", gauge, ofConnection, "How long the last transaction took"},
 		{"tidemark_commit_records_total", counter, ofConnection, "Kafka records in committed transactions: events, hashes, offsets"},

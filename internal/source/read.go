@@ -75,11 +75,14 @@ func ends(c byte) bool {
 	return false
 }
 
-// cursorIn finds the cursor of a record that was checked before. A null cursor is left to the scanner.
+// cursorIn finds the cursor of a record that was checked before; the zero time where it is null (P8).
 func (s *splitter) cursorIn(raw record.Span) (time.Time, bool) {
 	span, ok := s.request.incremental.cursorField.Find(s.body, raw)
 	if !ok {
 		return time.Time{}, false
+	}
+	if record.KindAt(s.body, span) == record.Null {
+		return time.Time{}, true
 	}
 	at, err := s.request.incremental.record.parse(s.text(span))
 	return at, err == nil

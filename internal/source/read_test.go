@@ -537,3 +537,21 @@ func TestCompose(t *testing.T) {
 		t.Error("a lookup that was not declared")
 	}
 }
+
+// P8 on the fast path: an unchanged record whose cursor is null is recognised too, and counts as a tie.
+func TestP8UnchangedNullCursors(t *testing.T) {
+	src := bound(t, keysetStream, nil)
+	d := newDriver(t, src)
+	text := `{"size":9,"data":[{"id":1,"updated_at":null},{"id":2,"updated_at":"2026-03-10T11:00:00Z"}]}`
+	for i := range 2 {
+		pos, _ := src.Requests[0].Begin(Partition{Name: "-"}, cdc.Checkpoint{}, noon)
+		var page Page
+		if err := src.Requests[0].Split(&pos, &fetch.Response{Status: 200, Body: []byte(text), ServerTime: noon}, func(int) record.Known { return d.table }, &page); err != nil {
+			t.Fatal(err)
+		}
+		if page.Records[0].Same != (i == 1) || page.Checkpoint.Cursor != "2026-03-10T11:00:00Z" {
+			t.Errorf("%d: %+v %+v", i, page.Records[0], page.Checkpoint)
+		}
+		remember(d.table, &page)
+	}
+}

@@ -1,0 +1,560 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/codec"
+	"tidemark/internal/fetch"
+	"tidemark/internal/record"
+	"tidemark/internal/source"
+	"tidemark/internal/state"
+)
+
+// trialFlags are what `sources test` is asked.
+type trialFlags struct {
+	config                       settingsFlag
+	stream, partition, since     string
+	record, replay, access, show string
+	pages, records               int
+}
+
+// settingsFlag collects --config name=value; a name given again makes a list.
+type settingsFlag []string
+
+// String implements flag.Value. It shows nothing: there may be secrets.
+func (s *settingsFlag) String() string { return "" }
+
+// Set implements flag.Value.
+func (s *settingsFlag) Set(text string) error {
+	if name, _, ok := strings.Cut(text, "="); !ok || name == "" {
+		return errors.New("write name=value")
+	}
+	*s = append(*s, text)
+	return nil
+}
+
+// sourcesTest reads a few pages of each stream, shows what would be published, and reads them again: whatever would be
+// published the second time is not compared as it should be.
+func sourcesTest(ctx context.Context, p *program, args []string) error {
+	var t trialFlags
+	f := p.flags("sources test", "NAME_OR_FILE --config name=value ... [--stream S] [--record DIR | --replay DIR]")
+	f.Var(&t.config, "config", "a setting, name=value; again for each, and for each element of a list. @FILE and ${VAR} stand for a content")
+	f.StringVar(&t.stream, "stream", "", "only this stream")
+	f.IntVar(&t.pages, "pages", 2, "pages of each stream")
+	f.IntVar(&t.records, "records", 5, "records of each page that are shown")
+	f.StringVar(&t.partition, "partition", "", "name=value[,name=value]; default: the first one")
+	f.StringVar(&t.since, "since", "", "a time, or a cursor as the API writes it; default: the beginning")
+	f.StringVar(&t.record, "record", "", "write requests and answers into this new directory")
+	f.StringVar(&t.replay, "replay", "", "answer from this directory instead of the API")
+	f.StringVar(&t.access, "access-token-file", "", "a file with an access token (or API key) to send instead of a grant that rotates")
+	rest, err := parse(f, args, 1)
+	if err != nil {
+		return err
+	}
+	if len(rest) == 0 || t.pages < 1 || t.record != "" && t.replay != "" {
+		return fmt.Errorf("%w: connector sources test NAME_OR_FILE --config name=value ..., at least one page, and not both --record and --replay", errUsage)
+	}
+	src, err := t.bind(p, rest[0])
+	if err != nil {
+		return err
+	}
+	r, err := t.open(p, src)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	for _, request := range src.Requests {
+		if err := r.try(ctx, request, t); err != nil {
+			return err
+		}
+	}
+	if r.failed {
+		return errVerdict
+	}
+	return nil
+}
+
+// bind fills in the definition with the settings of the command line. A replay needs no secrets.
+func (t *trialFlags) bind(p *program, name string) (*source.Source, error) {
+	d, err := source.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	config, err := t.settings(p, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range d.Settings() {
+		if s.Secret && config[s.Name] == nil && !s.Optional && (t.replay != "" || t.access != "") {
+			config[s.Name] = "not-needed"
+		}
+	}
+	var o source.Overrides
+	if t.stream != "" {
+		o.Streams = map[string]source.StreamOverride{t.stream: {}}
+	}
+	src, err := d.Bind("test", config, o)
+	var e *cdc.Error
+	if errors.As(err, &e) {
+		e.Hint = "Give each setting as --config name=value: " + needs(d) + " (* secret, […] optional)"
+	}
+	return src, err
+}
+
+// settings reads --config.
+func (t *trialFlags) settings(p *program, d *source.Definition) (map[string]any, error) {
+	config := map[string]any{}
+	for _, text := range t.config {
+		name, value, _ := strings.Cut(text, "=")
+		if file, ok := strings.CutPrefix(value, "@"); ok {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("--config %s: %w", name, err)
+			}
+			value = strings.TrimRight(string(content), "\r\n")
+		} else if inner, ok := strings.CutPrefix(value, "${"); ok && strings.HasSuffix(inner, "}") {
+			v, set := p.env(strings.TrimSuffix(inner, "}"))
+			if !set {
+				return nil, fmt.Errorf("%w: --config %s: the variable %s is not set", errUsage, name, strings.TrimSuffix(inner, "}"))
+			}
+			value = v
+		}
+		isList := slices.ContainsFunc(d.Settings(), func(s source.Setting) bool { return s.Name == name && s.Type == "list" })
+		switch before := config[name].(type) {
+		case []any:
+			config[name] = append(before, value)
+		default:
+			if config[name] = value; isList {
+				config[name] = []any{value}
+			}
+		}
+	}
+	return config, nil
+}
+
+// trial reads pages and shows what they come to.
+type trial struct {
+	p        *program
+	src      *source.Source
+	client   *fetch.Client // nil: a replay
+	send     sender
+	recorder *recorder // nil: nothing is recorded
+	hide     func(string) string
+	proof    string // the credential as people see it
+	now      time.Time
+	records  int
+	failed   bool
+	broken   error // a recording that could not be written
+}
+
+// open makes the way to the API, or to what was recorded of it.
+func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
+	r := &trial{p: p, src: src, now: time.Now().UTC(), records: t.records}
+	secrets := slices.Clone(src.Secrets)
+	var access cdc.Secret
+	if t.access != "" {
+		content, err := os.ReadFile(t.access)
+		if err != nil {
+			return nil, fmt.Errorf("--access-token-file: %w", err)
+		}
+		access = cdc.NewSecret(strings.TrimSpace(string(content)))
+		secrets = append(secrets, access)
+	}
+	r.hide, r.proof = hider(secrets), proofOf(src.Auth)
+	if t.replay != "" {
+		replay, err := openReplay(t.replay)
+		if err != nil {
+			return nil, err
+		}
+		replay.hide, r.now, r.send = r.hide, replay.about.Now, replay.send
+		return r, nil
+	}
+	if src.Auth.GrantType == "refresh_token" && access.IsZero() {
+		return nil, cdc.Errorf(cdc.Halt, cdc.Connection, "sources test", "Give an access token (or an API key that the API takes as a bearer token) "+
+			"with --access-token-file FILE, or answer from a recording with --replay DIR", "the refresh token of %s is good for one use, and a test would use it up", src.Name)
+	}
+	client, err := fetch.New(fetch.Options{
+		Origins: src.Origins, Budget: budgetOf(src), Credential: credentialOf(src.Auth, access), Attempts: 3, UserAgent: "tidemark/" + version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.client, r.send = client, client.Do
+	if t.record != "" {
+		if r.recorder, err = newRecorder(t.record, r.hide, recording{Source: src.Name, Now: r.now}); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *trial) close() {
+	if r.client != nil {
+		r.client.Close()
+	}
+}
+
+// proofOf shows where the credential stands in a request.
+func proofOf(a source.Auth) string {
+	switch a.Kind {
+	case source.AuthBearer, source.AuthOAuth2:
+		return "Authorization: Bearer ***"
+	case source.AuthBasic:
+		return "Authorization: Basic ***"
+	case source.AuthAPIKey:
+		if a.Query != "" {
+			return "query parameter " + a.Query + "=***"
+		}
+		return http.CanonicalHeaderKey(a.Header) + ": ***"
+	}
+	return ""
+}
+
+// do sends one request and shows both sides of it.
+func (r *trial) do(ctx context.Context, request *fetch.Request) (*fetch.Response, error) {
+	r.say("→ %s %s", methodOf(request), r.hide(request.URL))
+	for _, name := range slices.Sorted(maps.Keys(request.Header)) {
+		r.say("  %s: %s", name, r.hide(strings.Join(request.Header[name], ", ")))
+	}
+	if r.proof != "" {
+		r.say("  %s", r.proof)
+	}
+	if len(request.Body) > 0 {
+		r.say("  %s", clipped(r.hide(string(request.Body)), 400))
+	}
+	judge := request.Judge
+	if judge == nil {
+		judge = fetch.DefaultJudge
+	}
+	watched := *request
+	watched.Judge = func(answer *fetch.Response) error { // it is called for every answer, also for those that are sent for again
+		r.say("← %d, %d bytes, %s", answer.Status, len(answer.Body), answer.Received.Sub(answer.Sent).Round(time.Millisecond))
+		if r.recorder != nil {
+			r.broken = errors.Join(r.broken, r.recorder.write(request, answer))
+		}
+		return judge(answer)
+	}
+	answer, err := r.send(ctx, &watched)
+	return answer, errors.Join(err, r.broken)
+}
+
+func (r *trial) say(format string, args ...any) { fmt.Fprintf(r.p.out, format+"\n", args...) }
+
+// tested is what one reading of a stream came to.
+type tested struct {
+	pages, records   int
+	ops              map[cdc.Op]int
+	suppressed       int
+	parked, filtered int
+	held             int
+	done             bool
+	checkpoint       cdc.Checkpoint
+}
+
+func (n *tested) published() int { return n.ops[cdc.Created] + n.ops[cdc.Updated] + n.ops[cdc.Deleted] + n.ops[cdc.Read] }
+
+// bench is a stream that is being tested, with what is known of it from page to page.
+type bench struct {
+	*trial
+	stream  *source.Stream
+	request *source.Request
+	table   *state.Table
+	encoder *codec.Encoder
+	values  map[string][]byte // as first read, to say what differs the second time
+	batch   uint64
+	again   bool
+	value   []byte
+}
+
+// remembered bounds the values that are kept to say what differs.
+const remembered = 10_000
+
+// try reads a request twice.
+func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) error {
+	spec, note, err := choose(request, t.partition)
+	if err != nil {
+		return err
+	}
+	cp, err := since(request, spec, t.since, r.now)
+	if err != nil {
+		return err
+	}
+	st := request.Streams[0]
+	b := &bench{trial: r, stream: st, request: request, values: map[string][]byte{}}
+	if b.encoder, err = plainEncoder(st); err != nil {
+		return err
+	}
+	if b.table, err = state.New(); err != nil {
+		return err
+	}
+	defer b.table.Close()
+	r.say("%s%s: schema %s", st.Name, note, st.Schema)
+	first, err := b.read(ctx, spec, cp, t.pages)
+	if err != nil {
+		return err
+	}
+	r.say("%s: %s, %s: %s", st.Name, counted(int64(first.pages), "page"), counted(int64(first.records), "record"), first)
+	b.again = true
+	r.say("%s, the second time:", st.Name)
+	second, err := b.read(ctx, spec, cp, t.pages)
+	if err != nil {
+		return err
+	}
+	switch n := second.published(); {
+	case n == 0:
+		r.say("%s: %s suppressed, nothing would be published again", st.Name, counted(int64(second.suppressed), "record"))
+	default:
+		r.failed = true
+		r.say("%s: FAIL: %s would be published again: either the API changed meanwhile, or `hash: {exclude: […]}` has to name what "+
+			"differs from answer to answer", st.Name, counted(int64(n), "record"))
+	}
+	if first.parked > 0 {
+		r.failed = true
+		r.say("%s: FAIL: %s would go to the dead-letter topic", st.Name, counted(int64(first.parked), "record"))
+	}
+	r.say("")
+	return nil
+}
+
+// String says what a reading came to.
+func (n *tested) String() string {
+	parts := []string{fmt.Sprintf("%d would be published", n.published())}
+	for _, op := range []cdc.Op{cdc.Read, cdc.Created, cdc.Updated, cdc.Deleted} {
+		if n.ops[op] > 0 {
+			parts[0] += fmt.Sprintf(" (%s: %d)", op, n.ops[op])
+		}
+	}
+	for _, c := range []struct {
+		n    int
+		what string
+	}{{n.suppressed, "suppressed"}, {n.filtered, "outside the filter"}, {n.held, "held as older versions"}, {n.parked, "parked"}} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.what))
+		}
+	}
+	if n.done {
+		parts = append(parts, "the pass ended")
+	} else {
+		parts = append(parts, "the pass goes on (--pages)")
+	}
+	return strings.Join(parts, ", ") + "; cursor " + orDash(n.checkpoint.Cursor)
+}
+
+// choose returns the partition to read, and how it is named to people.
+func choose(request *source.Request, wanted string) (source.Partition, string, error) {
+	all := request.Partitions()
+	if wanted == "" {
+		if len(all) == 1 && all[0].Name == cdc.NoPartition {
+			return all[0], "", nil
+		}
+		return all[0], fmt.Sprintf(", partition %s (1 of %d, --partition chooses)", all[0].Name, len(all)), nil
+	}
+	values := map[string]string{}
+	for pair := range strings.SplitSeq(wanted, ",") {
+		name, value, _ := strings.Cut(pair, "=")
+		values[name] = value
+	}
+	var names []string
+	for _, p := range all {
+		if p.Name == wanted || p.Name == cdc.PartitionName(values) {
+			return p, ", partition " + p.Name, nil
+		}
+		names = append(names, p.Name)
+	}
+	return source.Partition{}, "", fmt.Errorf("%w: stream %s has no partition %s: it has %s", errUsage, request.Name, wanted, clipped(strings.Join(names, " "), 300))
+}
+
+// since makes the checkpoint that a text stands for: a cursor as the API writes it, or a time that is written so.
+func since(request *source.Request, spec source.Partition, text string, now time.Time) (cdc.Checkpoint, error) {
+	if text == "" {
+		return cdc.Checkpoint{}, nil
+	}
+	if request.Streams[0].Snapshot {
+		return cdc.Checkpoint{}, fmt.Errorf("%w: stream %s has no cursor: every pass lists everything", errUsage, request.Name)
+	}
+	candidates := []string{text}
+	if at, ok := readTime(text); ok {
+		candidates = append(candidates, at.Format(time.RFC3339Nano), at.Format(time.DateTime), at.Format(time.DateOnly), fmt.Sprint(at.Unix()))
+	}
+	var first error
+	for _, c := range candidates {
+		cp := cdc.Checkpoint{Cursor: c, Passes: 1}
+		_, err := request.Begin(spec, cp, now)
+		if err == nil {
+			return cp, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return cdc.Checkpoint{}, fmt.Errorf("%w: %q is no cursor of stream %s: write it as the API does (%w)", errUsage, text, request.Name, first)
+}
+
+// readTime reads a time as people write it.
+func readTime(text string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), true
+		}
+	}
+	return time.Time{}, false
+}
+
+// read walks up to so many pages from cp, comparing with what was read before, as the connector does.
+func (b *bench) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
+	n := &tested{ops: map[cdc.Op]int{}, checkpoint: cp}
+	position, err := b.request.Begin(spec, cp, b.now)
+	if err != nil {
+		return n, err
+	}
+	var page source.Page
+	known := func(int) record.Known { return b.table }
+	for n.pages < pages && !n.done {
+		request, err := b.request.Compose(&position)
+		if err != nil {
+			return n, err
+		}
+		var answer *fetch.Response
+		if request != nil { // P13: a spool is played without asking
+			if stage := position.Stage(); stage != "page" {
+				b.say("  (%s)", stage)
+			}
+			if answer, err = b.do(ctx, request); err != nil {
+				return n, err
+			}
+		}
+		if err = b.request.Split(&position, answer, known, &page); err == nil {
+			b.batch++
+			b.compare(n, &page, cp.Passes)
+			b.table.Settle(b.batch)
+			position, n.done = page.Next, page.Done
+			n.checkpoint = position.Checkpoint()
+			err = position.Park(n.parked - page.Parked)
+		}
+		answer.Release()
+		if err != nil {
+			return n, err
+		}
+		n.pages++
+		for _, text := range page.Notices {
+			b.say("  note: %s", text)
+		}
+	}
+	return n, nil
+}
+
+// compare decides what each record of a page is (5) and shows the first ones.
+func (b *bench) compare(n *tested, page *source.Page, passes int64) {
+	shown := 0
+	for i := range page.Records {
+		rec := &page.Records[i]
+		n.records++
+		op, why := b.decide(n, rec, page.Body, passes)
+		if op == "" && rec.Err == nil && why == "" || shown >= b.trial.records && (rec.Err == nil || b.again) {
+			continue
+		}
+		shown++
+		text := ""
+		if !rec.Value.IsZero() {
+			text = clipped(b.hide(string(rec.Value.Of(page.Body))), 120)
+		}
+		b.say("  %-2s %-12s hash %016x  version %-24s %s", orDash(string(op)), rec.Key, rec.Hash, rec.Version, text)
+		if why != "" {
+			b.say("     %s", why)
+		}
+	}
+	if more := len(page.Records) - shown; more > 0 && !b.again {
+		b.say("  … and %s more", counted(int64(more), "record"))
+	}
+}
+
+// decide is what the connector would do with a record: its operation, or "" where nothing is published.
+func (b *bench) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
+	if rec.Same {
+		n.suppressed++
+		return "", ""
+	}
+	known, ok := b.table.Get(rec.Key, rec.KeyHash)
+	switch {
+	case rec.Err != nil:
+		n.parked++
+		return "", "parked: " + rec.Err.Error()
+	case rec.Kind == source.Filtered && !ok:
+		n.filtered++
+		return "", ""
+	case rec.Kind != source.Live && !ok:
+		n.suppressed++ // a deletion of what was never published
+		return "", ""
+	case rec.Kind != source.Live:
+		n.ops[cdc.Deleted]++
+		b.table.StageDelete(b.batch, rec.Key, rec.KeyHash)
+		return cdc.Deleted, "upstream says that it is gone, or it left the filter"
+	case ok && known.Hash == rec.Hash:
+		n.suppressed++
+		return "", ""
+	case ok && rec.Version.Compare(known.Version) < 0: // P14
+		n.held++
+		return "", fmt.Sprintf("held: version %s is older than %s", rec.Version, known.Version)
+	}
+	value := rec.Value.Of(body)
+	var err error
+	if b.value, err = b.encoder.Append(b.value[:0], value); err != nil {
+		n.parked++
+		return "", "parked: " + err.Error()
+	}
+	switch {
+	case ok:
+		op, why = cdc.Updated, b.difference(rec, value)
+	case passes == 0:
+		op = cdc.Read
+	default:
+		op = cdc.Created
+	}
+	n.ops[op]++
+	b.table.Stage(b.batch, rec.Key, rec.KeyHash, state.Entry{
+		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Version: rec.Version,
+	})
+	if len(b.values) < remembered {
+		b.values[string(rec.Key)] = bytes.Clone(value)
+	}
+	return op, why
+}
+
+// difference names the members in which a record differs from what was read before.
+func (b *bench) difference(rec *source.Record, value []byte) string {
+	var before, after map[string]any
+	if decode(b.values[string(rec.Key)], &before) != nil || decode(value, &after) != nil {
+		return ""
+	}
+	names := slices.Collect(maps.Keys(after))
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return reflect.DeepEqual(before[name], after[name]) })
+	slices.Sort(names)
+	return "differs in " + strings.Join(names, ", ")
+}
+
+func decode(text []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(v); err != nil && err != io.EOF {
+		return err
+	}
+	return nil
+}
