@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -342,24 +343,30 @@ func (c *Connection) addPartition(r *source.Request, spec source.Partition) *par
 
 // strangers remembers owners that were not us (K10).
 type strangers struct {
-	last  string
-	turns int
+	met   []time.Time // lately
 	alarm string
 }
+
+// The alarm for another deployment goes off when so many foreign owners stood before us within this time (K10); a shard that
+// moves, or a restart with another configuration, is one.
+const (
+	strangeTurns  = 3
+	strangeWithin = 10 * time.Minute
+)
 
 // witness looks at the owner before us (K10). A foreign instance once is a shard that moved; again and again, while the group
 // gives the shard to us, it is another deployment of the same name; an alternating configuration says the same.
 func (c *Connection) witness(session *kafka.Session) {
+	s, now := &c.strangers, time.Now()
+	s.met = slices.DeleteFunc(s.met, func(t time.Time) bool { return now.Sub(t) > strangeWithin })
+	if len(s.met) == 0 {
+		s.alarm = ""
+	}
 	before, ok := session.Previous()
-	if !ok {
+	if !ok || before.Instance == session.Owner().Instance && before.Config == c.options.Config {
 		return
 	}
-	s := &c.strangers
-	foreign := before.Instance != session.Owner().Instance || before.Config != c.options.Config
-	if !foreign {
-		return
-	}
-	if s.turns++; s.turns < strangeTurns {
+	if s.met = append(s.met, now); len(s.met) < strangeTurns {
 		return
 	}
 	s.alarm = fmt.Sprintf("another deployment uses the name %q: instance %s (configuration %s) and we (%s) fence each other. "+
@@ -369,6 +376,3 @@ func (c *Connection) witness(session *kafka.Session) {
 		c.kafka.Alarm(c.name, s.alarm)
 	}
 }
-
-// strangeTurns is how often a foreign owner may stand before us until the alarm goes off (K10).
-const strangeTurns = 3

@@ -208,6 +208,7 @@ type wire struct {
 	ends        int // EndTxn requests that were sent
 	conns       map[net.Conn]bool
 	down        bool
+	beforeEnd   func() // called before an EndTxn request is sent
 }
 
 func (w *wire) set(f func(*wire)) {
@@ -262,8 +263,10 @@ type lossy struct {
 func (c *lossy) Write(p []byte) (int, error) {
 	if len(p) >= 6 && int16(binary.BigEndian.Uint16(p[4:6])) == int16(kmsg.EndTxn) {
 		lose, mute := false, false
+		var before func()
 		c.wire.set(func(w *wire) {
 			w.ends++
+			before, w.beforeEnd = w.beforeEnd, nil
 			switch {
 			case w.loseRequest > 0:
 				w.loseRequest--
@@ -273,6 +276,9 @@ func (c *lossy) Write(p []byte) (int, error) {
 				mute = true
 			}
 		})
+		if before != nil {
+			before()
+		}
 		if lose {
 			c.Close()
 			return 0, io.ErrClosedPipe
