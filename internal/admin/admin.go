@@ -41,14 +41,14 @@ var assets embed.FS
 type server struct {
 	Options
 	page    *pageTemplate
-	ashore  *watch
+	unowned *watch
 	metrics http.Handler
 }
 
 // New returns the handler of the status page (/), the status as JSON (/status.json), liveness (/healthz), readiness (/readyz)
 // and the metrics (/metrics). It serves GET and HEAD, and changes nothing.
 func New(o Options) http.Handler {
-	s := &server{Options: o, page: newPage(), ashore: &watch{since: map[string]time.Time{}}}
+	s := &server{Options: o, page: newPage(), unowned: &watch{since: map[string]time.Time{}}}
 	s.metrics = promhttp.HandlerFor(registry(o), promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
 	})
@@ -114,7 +114,7 @@ func (s *server) status(r *http.Request, within time.Duration) (capture.FleetSta
 	ctx, cancel := context.WithTimeout(r.Context(), within)
 	defer cancel()
 	st := s.Fleet.Status(ctx)
-	return st, s.ashore.look(st, time.Now())
+	return st, s.unowned.look(st, time.Now())
 }
 
 func (s *server) serveStatus(w http.ResponseWriter, r *http.Request) {

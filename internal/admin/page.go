@@ -34,17 +34,17 @@ const (
 
 // pageView is what the template shows: text, decided here; the template only arranges it.
 type pageView struct {
-	Tone                             tone
-	Summary                          string
-	Name, Instance, Version, Shards  string
-	At                               string
-	Totals                           []figure
-	Notices                          []notice
-	MoreNotices                      int
-	Connections                      []connectionView
-	Elsewhere                        []connectionView // their shards are not assigned here
-	notices                          map[tone]int
-	assigned, running, pausedForHost int
+	Tone                            tone
+	Summary                         string
+	Name, Instance, Version, Shards string
+	At                              string
+	Totals                          []figure
+	Notices                         []notice
+	MoreNotices                     int
+	Connections                     []connectionView
+	Elsewhere                       []connectionView // their shards are not assigned here
+	notices                         map[tone]int
+	assigned, running               int
 }
 
 // figure is one number with its name. Key tells it from others between two versions of the page.
@@ -62,6 +62,7 @@ type connectionView struct {
 	Tone                 tone
 	Shard                int32
 	Since                moment
+	Paused               bool   // by the server
 	Silent               string // why there are no numbers
 	Figures              []figure
 	Streams              []streamView
@@ -228,14 +229,18 @@ func (v *pageView) connection(c capture.Status, here bool, now time.Time) connec
 	if c.Alarm != "" {
 		v.tell(notice{bad, "alarm", c.Connection, c.Alarm, ""}) // K10
 	}
-	paused := c.Paused.After(now)
-	if paused {
+	if cv.Paused = c.Paused.After(now); cv.Paused {
 		wait := until(c.Paused, now)
 		v.tell(notice{idle, "paused", c.Connection, "paused by the server; goes on " + wait.Text + " (" + wait.Exact + "): " + c.PausedWhy, ""}) // P22
 	}
 	if len(c.Streams) == 0 {
-		if cv.Silent = "its numbers come when it runs"; c.Phase.Name == running {
+		switch c.Phase.Name {
+		case running:
 			cv.Silent = "its loop is busy and did not answer in time"
+		case halted:
+			cv.Silent = "it stands still; what to do is said above"
+		default:
+			cv.Silent = "its numbers come when it runs"
 		}
 		return cv
 	}
@@ -251,7 +256,7 @@ func connectionFigures(c capture.Status, now time.Time) []figure {
 	key := c.Connection + "/"
 	all := []figure{
 		{key + "commits", "transactions", number(c.Commits), ""},
-		{key + "took", "the last took", span(c.CommitTook), ago(c.LastCommit, now).Text},
+		{key + "took", "last took", span(c.CommitTook), ago(c.LastCommit, now).Text},
 		{key + "requests", "requests", number(c.HTTP.Requests), size(c.HTTP.Bytes)},
 	}
 	if c.LastCommit.IsZero() {
@@ -296,13 +301,13 @@ func (v *pageView) stream(c capture.Status, s capture.StreamStatus, now time.Tim
 		v.tell(notice{bad, "halted", where, s.Halted, s.Hint})
 	}
 	if s.Mismatch {
-		v.tell(notice{bad, "mismatch", where, "the restored state was not what the last transaction promised (K8): records may be published again", ""})
+		v.tell(notice{bad, "mismatch", where, "the hashes topic did not hold what the last transaction promised (K8): a full pass mends it, deletions wait. Who wrote to or cut our topics?", ""})
 	}
 	sv.Partitions = v.partitions(c, s.Name, s.Halted, now)
 	if n := len(sv.Partitions); n > mostPartitions {
 		sv.Partitions, sv.MorePartitions = sv.Partitions[:mostPartitions], n-mostPartitions
 	}
-	if sv.Rows = len(sv.Partitions); sv.MorePartitions > 0 {
+	if sv.Rows = max(len(sv.Partitions), 1); sv.MorePartitions > 0 {
 		sv.Rows++
 	}
 	return sv
@@ -371,7 +376,7 @@ func partitionOf(p capture.PartitionStatus, now time.Time) partitionView {
 	if !p.LastPass.IsZero() {
 		pv.Pass = "in " + span(p.PassTook)
 		if !p.Reading {
-			pv.Pass = number(int64(p.Records)) + " records " + pv.Pass
+			pv.Pass = records(p.Records) + " " + pv.Pass
 		}
 	}
 	switch {
@@ -381,15 +386,23 @@ func partitionOf(p capture.PartitionStatus, now time.Time) partitionView {
 		if pv.State = "reading"; p.Records > 0 {
 			pv.State += " " + number(int64(p.Records))
 		}
+		if p.Stage != "" && p.Stage != "page" {
+			pv.State += ": " + p.Stage
+		}
 		if p.LastError != "" {
 			pv.Tone = warn
 		}
 	case p.LastError != "":
 		pv.State, pv.Tone = "tried again "+pv.Due.Text, warn
 	case !p.Due.IsZero():
-		pv.State = "next " + pv.Due.Text
+		if pv.State = "due"; p.Due.Sub(now) >= time.Second {
+			pv.State = "next " + pv.Due.Text
+		}
 	default:
 		pv.State, pv.Tone = "not due", idle
+	}
+	if p.Drifting && pv.Tone != bad {
+		pv.Tone = warn
 	}
 	return pv
 }

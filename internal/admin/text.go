@@ -16,7 +16,7 @@ func ago(t, now time.Time) moment {
 	if t.IsZero() {
 		return moment{}
 	}
-	text := "now"
+	text := "just now"
 	if d := now.Sub(t); d >= time.Second {
 		text = span(d) + " ago"
 	}
@@ -64,6 +64,14 @@ func number(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return sign + s
+}
+
+// records counts them.
+func records(n int) string {
+	if n == 1 {
+		return "1 record"
+	}
+	return number(int64(n)) + " records"
 }
 
 // size prints bytes in the largest unit of which there is one.

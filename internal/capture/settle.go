@@ -188,14 +188,18 @@ func (o *ownership) planAll(now time.Time) {
 			o.schedule.at(p, now.Add(backoff(p.label, p.failures)))
 		case p.due.After(now): // planned in an ownership before this one
 			o.schedule.at(p, p.due)
-		default: // P22: a restart does not poll everything at once
-			o.schedule.at(p, phase(o.name+"/"+p.label, startWithin, now))
+		default: // P22: a restart does not poll everything at once, nor later than its interval would have it
+			spread := startWithin
+			if every, err := p.request.Every(p.spec, now.Add(o.skew)); err == nil && every < spread {
+				spread = every
+			}
+			o.schedule.at(p, phase(o.name+"/"+p.label, spread, now))
 		}
 		p.interrupted = false
 	}
 }
 
-// startWithin is the time over which a start spreads the partitions that have been read before.
+// startWithin is the time over which a start spreads the partitions that have been read before, at most.
 const startWithin = 10 * time.Second
 
 // commitStats are what is shown of transactions.
