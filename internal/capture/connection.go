@@ -54,15 +54,16 @@ type Connection struct {
 	bound      *kafka.Bound
 	vault      *vault
 
-	applied    kafka.Mark // where the next replay begins (K9)
-	generation uint32     // of sightings
-	skew       time.Duration
-	verified   time.Time
-	lastCommit time.Time
-	commits    commitStats
-	refused    map[content]bool // content that the broker refuses by itself (K15)
-	strangers  strangers
-	reopened   int64
+	applied      kafka.Mark // where the next replay begins (K9)
+	generation   uint32     // of sightings
+	skew         time.Duration
+	verified     time.Time
+	lookedAround time.Time
+	lastCommit   time.Time
+	commits      commitStats
+	refused      map[content]bool // content that the broker refuses by itself (K15)
+	strangers    strangers
+	reopened     int64
 
 	asked        chan chan Status
 	now          atomic.Pointer[Phase]

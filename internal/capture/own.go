@@ -155,7 +155,7 @@ func (o *ownership) intake() <-chan fetched {
 
 // pause is how long the loop may wait until something is due.
 func (o *ownership) pause(now time.Time) time.Duration {
-	wait := time.Minute
+	wait := fencedEvery
 	if p := o.schedule.next(); p != nil {
 		wait = min(wait, p.due.Sub(now))
 	}
@@ -189,12 +189,26 @@ func (o *ownership) crowded(p *partition) bool {
 	return slices.ContainsFunc(o.partitions, func(other *partition) bool { return other.request == p.request && other.walk != nil })
 }
 
-// chores are what an owner does beside reading: the heartbeat (K12) and another look at its topics (K2).
+// chores are what an owner does beside reading: the heartbeat (K12), a look whether somebody has fenced us while we had nothing
+// to commit (3), and another look at its topics (K2).
 func (o *ownership) chores(now time.Time) error {
-	if now.Sub(o.lastCommit) > heartbeatEvery && o.committing == nil && o.filling.empty() { // K12
+	if o.committing != nil || !o.filling.empty() {
+		return nil // the commit tells all of that
+	}
+	if now.Sub(o.lastCommit) > heartbeatEvery { // K12
 		b := o.fresh()
 		b.heartbeat = true
 		o.commit(b)
+		return nil
+	}
+	if now.Sub(o.lookedAround) > fencedEvery && now.Sub(o.lastCommit) > fencedEvery {
+		o.lookedAround = now
+		if err := o.session.Fenced(o.ctx); err != nil {
+			if remedy, _ := cdc.Verdict(err); remedy != cdc.Retry {
+				return err
+			}
+			o.log.Debug("no answer to whether somebody else owns the connection", "error", err)
+		}
 	}
 	if now.Sub(o.verified) > verifyEvery { // K2: while running too
 		o.verified = now
@@ -212,6 +226,7 @@ func (o *ownership) chores(now time.Time) error {
 const (
 	heartbeatEvery = 24 * time.Hour
 	verifyEvery    = 5 * time.Minute
+	fencedEvery    = 30 * time.Second
 )
 
 // start begins a pass of p, or goes on with the one that its checkpoint holds.

@@ -206,6 +206,7 @@ type wire struct {
 	loseRequest int // so many EndTxn requests do not arrive
 	loseAnswer  int // so many EndTxn requests arrive and are carried out, but their answers are lost
 	ends        int // EndTxn requests that were sent
+	fences      int // InitProducerID requests that were sent
 	conns       map[net.Conn]bool
 	down        bool
 	beforeEnd   func() // called before an EndTxn request is sent
@@ -217,10 +218,18 @@ func (w *wire) set(f func(*wire)) {
 	f(w)
 }
 
+// sent counts the EndTxn requests.
 func (w *wire) sent() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ends
+}
+
+// fenced counts the InitProducerID requests.
+func (w *wire) fenced() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fences
 }
 
 func (w *wire) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -261,6 +270,9 @@ type lossy struct {
 }
 
 func (c *lossy) Write(p []byte) (int, error) {
+	if len(p) >= 6 && int16(binary.BigEndian.Uint16(p[4:6])) == int16(kmsg.InitProducerID) {
+		c.wire.set(func(w *wire) { w.fences++ })
+	}
 	if len(p) >= 6 && int16(binary.BigEndian.Uint16(p[4:6])) == int16(kmsg.EndTxn) {
 		lose, mute := false, false
 		var before func()

@@ -104,7 +104,7 @@ func TestK2ChangedTopicIsRefused(t *testing.T) {
 	}
 	for want, topic := range map[string]StreamTopic{"recorded are 1": wide, `should be "compact"`: deleting, "UNKNOWN_TOPIC": gone} {
 		b.until(want, func() bool {
-			_, err = b.tryOwn("c", topic)
+			_, err = b.tryOwn("c", topic) // sees it when the broker has heard of it
 			return err != nil
 		})
 		verdict(t, err, cdc.Halt, cdc.Stream)
@@ -135,8 +135,8 @@ func TestK3RecordedCountDecides(t *testing.T) {
 	if _, err := kadm.NewClient(b.client()).UpdatePartitions(b.ctx(), 5, topic.Topic); err != nil {
 		t.Fatal(err)
 	}
-	s.client.ForceMetadataRefresh()
 	b.until("the session's client to know of the new partitions", func() bool {
+		s.client.ForceMetadataRefresh()
 		leader, _, err := s.client.PartitionLeader(topic.Topic, 4)
 		return err == nil && leader >= 0
 	})
@@ -219,6 +219,29 @@ func TestK8cZombieIsFenced(t *testing.T) {
 }
 
 // TestK8cOpenTransactionOfTheDeadIsAborted: a crashed owner's transaction ends with the fence, without any timeout (K11), and
+
+// TestIdleOwnerSeesItsFence: an owner that commits nothing learns all the same that another has taken over (3), and a commit of
+// its own, which moves the epoch, is not taken for one.
+func TestIdleOwnerSeesItsFence(t *testing.T) {
+	b := newBed(t)
+	topic := b.topic(2)
+	first := b.own("c", topic)
+	b.restore(first, Mark{})
+	if err := first.Fenced(b.ctx()); err != nil {
+		t.Fatalf("the only owner: %v", err)
+	}
+	if err := first.Heartbeat(b.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Fenced(b.ctx()); err != nil {
+		t.Fatalf("after a commit of its own: %v", err)
+	}
+	b.own("c", topic)
+	if err := first.Fenced(b.ctx()); !errors.Is(err, ErrFenced) {
+		t.Fatalf("after another has owned: %v, want ErrFenced", err)
+	}
+}
+
 // readers get on.
 func TestK8cOpenTransactionOfTheDeadIsAborted(t *testing.T) {
 	b := newBed(t)
@@ -453,7 +476,7 @@ func TestK15SizesAreCheckedBefore(t *testing.T) {
 	if err := s.Fits(topic.Topic, []byte("k"), large[:10_000], nil); err != nil {
 		t.Error(err)
 	}
-	sent := b.wire.sent()
+	sent, fences := b.wire.sent(), b.wire.fenced()
 	batch := NewBatch()
 	b.change(batch, "c", topic, "k", "small")
 	at := batch.Event(topic.Topic, 1, []byte("large"), large, nil)
@@ -463,8 +486,8 @@ func TestK15SizesAreCheckedBefore(t *testing.T) {
 	if !errors.As(err, &rejected) || !slices.Equal(rejected.Indexes, []int{at}) {
 		t.Errorf("rejected %v, want %d: %v", rejected, at, err)
 	}
-	if b.wire.sent() != sent {
-		t.Error("a transaction was ended")
+	if b.wire.sent() != sent || b.wire.fenced() != fences {
+		t.Error("the broker was asked")
 	}
 }
 
@@ -564,7 +587,7 @@ func TestK15DeadLettersAreCut(t *testing.T) {
 	b.commit(s, batch)
 	all := b.events(b.DeadLettersTopic())
 	if len(all) != 1 || len(all[0].Value) < 9_000 || len(all[0].Value) > 10_000 {
-		t.Fatalf("%d dead letters: %.100v", len(all), all)
+		t.Fatalf("%d dead letters, not one of less than 10,000 bytes", len(all))
 	}
 	want := []cdc.Header{{Key: "hash", Value: []byte("h")}, {Key: "cut", Value: []byte("50000")}}
 	if diff := cmp.Diff(want, all[0].Headers); diff != "" {
@@ -708,10 +731,15 @@ func TestReadEndsAtMarkersAndAborted(t *testing.T) {
 // limit lowers max.message.bytes of a topic.
 func (b *bed) limit(topic string, bytes int) {
 	b.Helper()
-	_, err := kadm.NewClient(b.client()).AlterTopicConfigs(b.ctx(), []kadm.AlterConfig{
-		{Name: "max.message.bytes", Value: kadm.StringPtr(fmt.Sprint(bytes))},
-	}, topic)
-	if err != nil {
+	admin := kadm.NewClient(b.client())
+	want := fmt.Sprint(bytes)
+	if _, err := admin.AlterTopicConfigs(b.ctx(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: &want}}, topic); err != nil {
 		b.Fatal(err)
 	}
+	b.until("the new limit", func() bool { // the controller has answered, the broker hears of it a little later
+		configs, err := admin.DescribeTopicConfigs(b.ctx(), topic)
+		return err == nil && slices.ContainsFunc(configs[0].Configs, func(c kadm.Config) bool {
+			return c.Key == "max.message.bytes" && c.MaybeValue() == want
+		})
+	})
 }

@@ -65,17 +65,8 @@ func TestK8dLostMarkerOf43(t *testing.T) {
 		return m.Topics[topic.Topic].Partitions[0].Leader
 	}
 	b.until("node 3 to lead the events", func() bool { return leader() == 3 })
-	s := b.ready("c", topic)
-	coordinated := func() int32 {
-		r, err := admin.DescribeTransactions(b.ctx(), b.TransactionalID("c"))
-		if err != nil {
-			return -1
-		}
-		return r[b.TransactionalID("c")].Coordinator
-	}
-	if coordinated() == 3 { // the coordinator must survive: use another connection's id
-		t.Log("node 3 coordinates; its successor does the same")
-	}
+	name := b.survivor(admin, 3)
+	s := b.ready(name, topic)
 	b.wire.set(func(w *wire) {
 		w.beforeEnd = func() {
 			kafka("kill", dir, "3")
@@ -83,12 +74,12 @@ func TestK8dLostMarkerOf43(t *testing.T) {
 		}
 	})
 	batch := NewBatch()
-	b.change(batch, "c", topic, "k", "1")
+	b.change(batch, name, topic, "k", "1")
 	t.Logf("the commit while the partition has no leader: %v", s.Commit(b.ctx(), batch))
 	b.wire.set(func(w *wire) { w.beforeEnd = nil })
 	kafka("restart", dir, "3")
 	b.until("node 3 to lead again", func() bool { return leader() == 3 })
-	s, err = b.tryOwn("c", topic)
+	s, err = b.tryOwn(name, topic)
 	if version == "4.2.1" {
 		if err != nil {
 			t.Fatal(err)
@@ -101,6 +92,25 @@ func TestK8dLostMarkerOf43(t *testing.T) {
 	}
 	verdict(t, err, cdc.Halt, cdc.Connection)
 	t.Log(err)
+}
+
+// survivor returns a connection whose transactions are not coordinated by node: the story needs the coordinator alive.
+func (b *bed) survivor(admin *kadm.Client, node int32) string {
+	b.Helper()
+	for i := range 100 {
+		name := fmt.Sprint("c", i)
+		var at int32 = -1
+		b.until("a coordinator for "+name, func() bool {
+			r := admin.FindTxnCoordinators(b.ctx(), b.TransactionalID(name))[b.TransactionalID(name)]
+			at = r.NodeID
+			return r.Err == nil
+		})
+		if at != node {
+			return name
+		}
+	}
+	b.Fatal("node 3 coordinates everything")
+	return ""
 }
 
 // place creates a topic with its only replica on one node.

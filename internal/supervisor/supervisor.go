@@ -39,6 +39,7 @@ type member struct {
 	connection *capture.Connection
 	shard      int32
 	assigned   bool
+	unowned    time.Time          // since when the shard is ours and the connection is not; zero: it is, or it has halted
 	stop       context.CancelFunc // nil: not running
 	done       chan struct{}
 }
@@ -106,6 +107,7 @@ func (s *Supervisor) gained(shards []int32) {
 		}
 	}
 	slices.Sort(s.shards)
+	s.trouble = "" // the group answers again
 	s.log.Info("shards assigned", "shards", s.shards)
 	if s.ctx.Err() != nil {
 		return
@@ -214,7 +216,9 @@ func (s *Supervisor) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		hanging, err := w.Check(ctx, s.topics(ctx))
+		status := s.Status(ctx)
+		s.idle(status, time.Now())
+		hanging, err := w.Check(ctx, topics(status))
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {
 				s.log.Warn("hanging transactions could not be looked for", "error", err)
@@ -232,9 +236,9 @@ func (s *Supervisor) watch(ctx context.Context) {
 }
 
 // topics are the events topics of the connections that run here.
-func (s *Supervisor) topics(ctx context.Context) []string {
+func topics(st capture.FleetStatus) []string {
 	var all []string
-	for _, c := range s.Status(ctx).Connections {
+	for _, c := range st.Connections {
 		for _, st := range c.Streams {
 			if st.Topic != "" {
 				all = append(all, st.Topic)
@@ -242,6 +246,28 @@ func (s *Supervisor) topics(ctx context.Context) []string {
 		}
 	}
 	return all
+}
+
+// ownWithin is how long a shard may be assigned to us without its connections being owned (K6).
+const ownWithin = 10 * time.Minute
+
+// idle ends the process, and with it its membership, when it cannot own what the group has given to it: another instance may
+// be able to (K6). A connection that has halted is not owned by intention, and would halt elsewhere too.
+func (s *Supervisor) idle(st capture.FleetStatus, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, m := range s.fleet {
+		phase := st.Connections[i].Phase
+		switch {
+		case !m.assigned, phase.Name == "running", phase.Name == "restoring", phase.Name == "halted":
+			m.unowned = time.Time{}
+		case m.unowned.IsZero():
+			m.unowned = now
+		case now.Sub(m.unowned) > ownWithin:
+			s.fail(cdc.Errorf(cdc.Halt, cdc.Process, "own connection", "Look at the error, and at what this machine reaches of Kafka; the group gives the shard "+
+				"to another instance now", "%s is assigned to this process and was not owned for %v: %s", m.connection.Name(), ownWithin, phase.Error))
+		}
+	}
 }
 
 // Status asks every connection for a copy of what it knows.
