@@ -21,7 +21,8 @@ func (s *Session) Fenced(ctx context.Context) error {
 	if err != nil {
 		return &cdc.Error{Op: "look for a newer owner", Where: id, Err: err, Remedy: cdc.Retry, Scope: cdc.Connection}
 	}
-	producer, epoch, err := s.client.ProducerID(ctx) // as it is now: with transaction.version 2 the epoch grows with every transaction
+	// As it is now: with transaction.version 2 the epoch grows with every transaction.
+	producer, epoch, err := s.client.ProducerID(ctx)
 	if err != nil {
 		return &cdc.Error{Op: "look for a newer owner", Where: id, Err: err, Remedy: cdc.Reopen, Scope: cdc.Connection}
 	}

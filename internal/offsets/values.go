@@ -22,7 +22,7 @@ type Value interface {
 // connection once a day (K12), and its nonce is where a restore ends (K8 f).
 type Owner struct {
 	Nonce    string `json:"nonce"`    // drawn for each owning
-	Sequence int64  `json:"sequence"` // one more than the owner's before it; the base of ce_id
+	Sequence int64  `json:"sequence"` // of this ownership alone: producer id and epoch of its fence
 	Instance string `json:"instance"` // host name and admin port
 	// Account decides the shard. It is part of the place of the connection's state, so a change of it is refused (P23).
 	Account string `json:"account,omitempty"`
