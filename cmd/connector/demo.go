@@ -74,7 +74,7 @@ func (t *theatre) raise(seed int64) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	t.d = &deployment{settings: s, log: s.logger(t.p), embedded: cluster}
+	t.d = &deployment{env: t.p.env, settings: s, log: s.logger(t.p), embedded: cluster}
 	if err := t.d.connect(); err != nil {
 		return nil, err
 	}

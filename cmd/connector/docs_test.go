@@ -7,10 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"tidemark/internal/source"
 )
 
-var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
+var yamlBlock = regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```")
 
 // TestPagesHoldDefinitionsThatAreRight: what a reader copies from README and docs is accepted by the program.
 func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
@@ -28,8 +30,9 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range yamlBlock.FindAllStringSubmatch(dedented(string(text)), -1) {
-			block := strings.ReplaceAll(m[1], "/run/secrets/salesloft", secret)
+		for _, m := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+			block := strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")[1:] // a block in a numbered list is indented
+			block = strings.ReplaceAll(block, "/run/secrets/salesloft", secret)
 			switch {
 			case strings.HasPrefix(block, "source:"):
 				if _, err := source.Parse(page, []byte(block)); err != nil {
@@ -38,6 +41,10 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 			case strings.HasPrefix(block, "- name:"):
 				if _, err := source.ParseConnections(page, []byte(block), func(string) (string, bool) { return "x", true }); err != nil {
 					t.Error(err)
+				}
+			case strings.HasPrefix(block, "groups:"): // alert rules
+				if err := yaml.Unmarshal([]byte(block), &struct{}{}); err != nil {
+					t.Errorf("%s: %v", page, err)
 				}
 			default:
 				t.Errorf("%s: a YAML block that is neither a definition nor a file of connections:\n%s", page, block)
@@ -48,15 +55,6 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 	if checked < 3 {
 		t.Errorf("only %d blocks were found", checked)
 	}
-}
-
-// dedented takes the three blanks away that a block in a numbered list has.
-func dedented(text string) string {
-	lines := strings.Split(text, "\n")
-	for i := range lines {
-		lines[i] = strings.TrimPrefix(lines[i], "   ")
-	}
-	return regexp.MustCompile("(?m)^ ```").ReplaceAllString(strings.Join(lines, "\n"), "```")
 }
 
 // TestEveryVariableIsDocumented: `connector env` says something of each.

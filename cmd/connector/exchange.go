@@ -106,11 +106,14 @@ func newRecorder(dir string, hide func(string) string, about recording) (*record
 }
 
 func writeJSON(file string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // the URLs are for people
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
 // write stores one exchange; the answer is only good during the call.

@@ -13,7 +13,7 @@ func commands() []command {
 	return []command{
 		{"demo", "[--for 30s]", "everything in one process: broker, registry, a simulated API, the connector; ends with a verdict", demo, ""},
 		{"run", "[--adopt | --rebaseline]", "the connector; without KAFKA_BROKERS on the embedded broker", run, ""},
-		{"check", "", "everything that run needs, as a table; exit 1 with the fix", check, ""},
+		{"check", "[--commands]", "everything that run needs, as a table; exit 1 with the fix", check, ""},
 		{"tail", "CONNECTION/STREAM", "decoded events of a stream as NDJSON, read-committed", tail, ""},
 		{"status", "[--address URL]", "connections, streams, cursors, rates, last pass", status, ""},
 		{"offsets", "list | rewind | reset", "stored positions: show them, set them back, forget them", offsetsCommand, ""},

@@ -1,6 +1,6 @@
 //go:build kafka
 
-package main
+package main_test
 
 import (
 	"bytes"

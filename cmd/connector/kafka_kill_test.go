@@ -1,6 +1,6 @@
 //go:build kafka
 
-package main
+package main_test
 
 import (
 	"encoding/binary"
@@ -31,7 +31,7 @@ func TestKillNine(t *testing.T) {
 	seed := uint64(number(t, "SEED", int(time.Now().UnixNano()&0xffffff)))
 	fmt.Printf("kill-test: SEED=%d KILLS=%d\n", seed, kills)
 	c := newChaos(t, rand.New(rand.NewPCG(seed, 9)))
-	connector := c.connector("one", "VALUE_FORMAT=json", "LOG_LEVEL=warn")
+	connector := c.run()
 	// The first refresh token is used once only: a kill between its use and its commit would cost the grant, as it would in
 	// earnest (DESIGN §9). After that the access token lives for hours.
 	c.until("the first events", connector, func() bool { return c.ends(c.admin, c.topic) > 0 })
@@ -44,15 +44,16 @@ func TestKillNine(t *testing.T) {
 		if n%3 == 0 {
 			c.killInCommit(connector, cut(n/3%3))
 		} else {
-			c.pass(time.Duration(c.random.Int64N(int64(4 * time.Second))))
+			c.pass(time.Duration(c.random.Int64N(int64(8 * time.Second))))
 			connector.kill()
 		}
-		t.Logf("kill %d of %d, %d records in the topic", n, kills, c.ends(c.admin, c.topic))
-		connector = c.connector("one", "VALUE_FORMAT=json", "LOG_LEVEL=warn")
+		t.Logf("kill %d of %d, %d offsets in the topic", n, kills, c.ends(c.admin, c.topic))
+		connector = c.run()
 	}
 	if err := c.send(http.MethodPost, c.url+"/_simulator/control", map[string]string{"action": "freeze"}, nil); err != nil {
 		t.Fatal(err)
 	}
+	connector = c.living(connector)
 	connector.rest(3)
 	connector.terminate()
 	c.brokers = c.direct
@@ -128,11 +129,33 @@ func (c *chaos) breakBroker() {
 	c.kafka(c.kafkaDir, "restart", "1")
 }
 
+// run starts the connector.
+func (c *chaos) run() *process {
+	c.Helper()
+	return c.connector("one", "VALUE_FORMAT=json", "LOG_LEVEL=warn")
+}
+
+// living returns the connector, or a new one where it ended by itself because the brokers could not be reached at its start:
+// it says so and leaves the next try to whatever started it.
+func (c *chaos) living(connector *process) *process {
+	c.Helper()
+	if !connector.ended() {
+		return connector
+	}
+	if text := connector.text(); connector.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(text, "connector: ") {
+		c.Fatalf("the connector ended by itself (%v):\n%s", connector.cmd.ProcessState, text)
+	}
+	c.Logf("started again after: %s", connector.tail(400))
+	c.pass(time.Second)
+	return c.run()
+}
+
 // killInCommit waits until the connector ends a transaction, holds that, and kills the connector.
 func (c *chaos) killInCommit(connector *process, way cut) {
 	c.Helper()
 	held := c.proxy.arm(way, func() { c.kafka(c.kafkaDir, "pause", "1") })
-	c.until("a commit to hold", connector, func() bool {
+	c.until("a commit to hold", nil, func() bool {
+		connector = c.living(connector)
 		select {
 		case <-held:
 			return true
@@ -215,7 +238,8 @@ func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
 	broker, err := net.Dial("tcp", p.to)
 	if err != nil {
-		return // the broker is down, and the client learns it as it would without us
+		_ = client.(*net.TCPConn).SetLinger(0) // the broker is down: a reset, not the polite end of a broker that hangs up
+		return
 	}
 	defer broker.Close()
 	mute := make(chan chan struct{}, 1) // an answer to be kept back, and whom to tell

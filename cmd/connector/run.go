@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/admin"
 	"tidemark/internal/capture"
+	"tidemark/internal/cdc"
 	"tidemark/internal/kafka"
 	"tidemark/internal/supervisor"
 )
@@ -47,8 +48,8 @@ func run(ctx context.Context, p *program, args []string) error {
 
 // capture runs connections until ctx ends, with the admin page beside them.
 func (d *deployment) capture(ctx context.Context, all []declared, change func(*capture.Options)) error {
-	cluster, err := kafka.Inspect(ctx, d.kafka) // fail at start, loudly
-	if err != nil {
+	cluster, err := d.reach(ctx)
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	for _, w := range cluster.Warnings {
@@ -70,6 +71,23 @@ func (d *deployment) capture(ctx context.Context, all []declared, change func(*c
 	err = sup.Run(ctx)
 	d.log.Info("connector stopped")
 	return err
+}
+
+// reach asks the brokers who they are, and fails loudly where that can never work. Brokers that are down may be starting as we
+// are: it says so and tries again until ctx ends, which is no error.
+func (d *deployment) reach(ctx context.Context) (kafka.Cluster, error) {
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		cluster, err := kafka.Inspect(ctx, d.kafka)
+		if remedy, _ := cdc.Verdict(err); err == nil || remedy == cdc.Halt {
+			return cluster, err
+		}
+		d.log.Warn("the brokers cannot be reached yet", "again_in", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return cluster, nil
+		}
+	}
 }
 
 // serve opens the admin server; stop closes it.

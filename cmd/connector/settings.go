@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -145,6 +146,9 @@ func (s *settings) kafkaOptions(log *slog.Logger) (kafka.Options, error) {
 		Brokers: s.Brokers, Name: s.Name, Prefix: s.Prefix, Instance: s.instance(), Shards: s.Shards, Log: log,
 		Compression: s.Compression, ReplicationFactor: s.Replication, SessionTimeout: s.SessionTimeout, KIP848: s.KIP848,
 		SASL: kafka.SASL{Mechanism: s.SASLMechanism, User: s.SASLUser, Password: cdc.NewSecret(s.SASLPassword)},
+	}
+	if s.SASLMechanism == "OAUTHBEARER" {
+		o.SASL.Token = func(context.Context) (cdc.Secret, error) { return o.SASL.Password, nil }
 	}
 	if !s.TLS {
 		return o, nil

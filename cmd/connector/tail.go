@@ -87,7 +87,7 @@ func tail(ctx context.Context, p *program, args []string) error {
 		return cdc.Errorf(cdc.Halt, cdc.Process, "tail", "Set it to the brokers that the connector uses (demo and run print them)",
 			"KAFKA_BROKERS is not set")
 	}
-	d := &deployment{settings: s, log: s.logger(p)}
+	d := &deployment{env: p.env, settings: s, log: s.logger(p)}
 	if err := d.connect(); err != nil {
 		return err
 	}

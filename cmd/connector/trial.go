@@ -81,6 +81,9 @@ func sourcesTest(ctx context.Context, p *program, args []string) error {
 			return err
 		}
 	}
+	if r.recorder != nil {
+		r.say("recorded %s in %s; the bodies are as they came, personal data too", counted(int64(r.recorder.n), "exchange"), t.record)
+	}
 	if r.failed {
 		return errVerdict
 	}
@@ -264,10 +267,12 @@ type tested struct {
 	checkpoint       cdc.Checkpoint
 }
 
-func (n *tested) published() int { return n.ops[cdc.Created] + n.ops[cdc.Updated] + n.ops[cdc.Deleted] + n.ops[cdc.Read] }
+func (n *tested) published() int {
+	return n.ops[cdc.Created] + n.ops[cdc.Updated] + n.ops[cdc.Deleted] + n.ops[cdc.Read]
+}
 
-// bench is a stream that is being tested, with what is known of it from page to page.
-type bench struct {
+// trialStream is a stream that is being tested, with what is known of it from page to page.
+type trialStream struct {
 	*trial
 	stream  *source.Stream
 	request *source.Request
@@ -293,7 +298,7 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 		return err
 	}
 	st := request.Streams[0]
-	b := &bench{trial: r, stream: st, request: request, values: map[string][]byte{}}
+	b := &trialStream{trial: r, stream: st, request: request, values: map[string][]byte{}}
 	if b.encoder, err = plainEncoder(st); err != nil {
 		return err
 	}
@@ -414,7 +419,7 @@ func readTime(text string) (time.Time, bool) {
 }
 
 // read walks up to so many pages from cp, comparing with what was read before, as the connector does.
-func (b *bench) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
+func (b *trialStream) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
 	n := &tested{ops: map[cdc.Op]int{}, checkpoint: cp}
 	position, err := b.request.Begin(spec, cp, b.now)
 	if err != nil {
@@ -457,7 +462,7 @@ func (b *bench) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoi
 }
 
 // compare decides what each record of a page is (5) and shows the first ones.
-func (b *bench) compare(n *tested, page *source.Page, passes int64) {
+func (b *trialStream) compare(n *tested, page *source.Page, passes int64) {
 	shown := 0
 	for i := range page.Records {
 		rec := &page.Records[i]
@@ -477,12 +482,12 @@ func (b *bench) compare(n *tested, page *source.Page, passes int64) {
 		}
 	}
 	if more := len(page.Records) - shown; more > 0 && !b.again {
-		b.say("  … and %s more", counted(int64(more), "record"))
+		b.say("  … and %d more", more)
 	}
 }
 
 // decide is what the connector would do with a record: its operation, or "" where nothing is published.
-func (b *bench) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
+func (b *trialStream) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
 	if rec.Same {
 		n.suppressed++
 		return "", ""
@@ -534,7 +539,7 @@ func (b *bench) decide(n *tested, rec *source.Record, body []byte, passes int64)
 }
 
 // difference names the members in which a record differs from what was read before.
-func (b *bench) difference(rec *source.Record, value []byte) string {
+func (b *trialStream) difference(rec *source.Record, value []byte) string {
 	var before, after map[string]any
 	if decode(b.values[string(rec.Key)], &before) != nil || decode(value, &after) != nil {
 		return ""

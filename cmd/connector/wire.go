@@ -18,6 +18,7 @@ import (
 
 // deployment is everything that a process needs to run connections, wired.
 type deployment struct {
+	env      func(string) (string, bool)
 	settings *settings
 	log      *slog.Logger
 	kafka    kafka.Options
@@ -28,7 +29,7 @@ type deployment struct {
 
 // deploy wires the outside of a process: Kafka and the registry, embedded where no brokers are configured.
 func (p *program) deploy(s *settings) (*deployment, error) {
-	d := &deployment{settings: s, log: s.logger(p)}
+	d := &deployment{env: p.env, settings: s, log: s.logger(p)}
 	s.limits()
 	if len(s.Brokers) == 0 {
 		cluster, err := embedded.Start(embedded.Options{})
@@ -83,7 +84,7 @@ func (d *deployment) connections() ([]declared, error) {
 		return nil, cdc.Errorf(cdc.Halt, cdc.Process, "read connections", "Write one (docs/connections.md), or name it with CONNECTIONS; "+
 			"`connector demo` needs none", "%w", err)
 	}
-	parsed, err := source.ParseConnections(file, data, os.LookupEnv)
+	parsed, err := source.ParseConnections(file, data, d.env)
 	if err != nil {
 		return nil, err
 	}

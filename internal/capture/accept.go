@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"tidemark/internal/cdc"
@@ -27,6 +28,8 @@ type half struct {
 	page fetched // owns the bytes
 	next int     // index of the first record that is not compared
 	done bool
+
+	parked int // of the walk, before this page
 }
 
 // accept takes what a fetcher brought: Split, the next request, then Compare and encode (DESIGN §4).
@@ -45,6 +48,7 @@ func (o *ownership) accept(f fetched) error {
 	if f.response != nil {
 		o.observe(f.response)
 	}
+	w.stored = o.stored
 	if err := w.partition.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
 		f.release()
 		return o.fail(w, err)
@@ -58,7 +62,7 @@ func (o *ownership) accept(f fetched) error {
 		}
 	}
 	w.records += len(w.page.Records)
-	return o.take(&half{walk: w, page: f, done: done})
+	return o.take(&half{walk: w, page: f, done: done, parked: w.parked})
 }
 
 func (f *fetched) release() {
@@ -85,10 +89,10 @@ func (o *ownership) take(h *half) error {
 		h.page.release()
 		return nil
 	}
-	before := w.parked
 	for ; h.next < len(w.page.Records); h.next++ {
 		// P13: entries of a log feed, their ids and the checkpoint belong into one transaction.
 		if o.bound.Full(o.filling.records) && w.page.Recent == nil {
+			o.wrote(w.partition)
 			if o.send(); o.bound.Full(o.filling.records) { // the committer is busy: back-pressure
 				o.rest = h
 				return nil
@@ -101,12 +105,20 @@ func (o *ownership) take(h *half) error {
 			return o.fail(w, err)
 		}
 	}
+	o.wrote(w.partition)
 	o.rest = nil
 	h.page.release()
-	if err := w.position.Park(w.parked - before); err != nil { // P19: what stops leaves the cursor
+	if err := w.position.Park(w.parked - h.parked); err != nil { // P19: what stops leaves the cursor
 		return o.fail(w, err)
 	}
 	return o.turn(w, h.done)
+}
+
+// wrote notes that the filling batch may hold records of p.
+func (o *ownership) wrote(p *partition) {
+	if o.filling.events > 0 {
+		p.written = o.filling.id
+	}
 }
 
 // turn ends a page: its checkpoint, if it has one, is staged behind everything that it passed (1, 4).
@@ -184,6 +196,12 @@ func (o *ownership) finish(w *walk) error {
 func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	s := o.streams[rec.Stream]
 	if rec.Same { // the bytes are those of last time
+		if o.stored != w.stored { // P2: the page itself has staged something since it was split
+			if _, still := s.table.Raw(rec.Key, rec.KeyHash); !still {
+				return nil // its key comes twice in one answer: the next pass sees which of the two it is
+			}
+		}
+		o.unexcept(s, rec.Key)
 		s.total.Suppressed++
 		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}, o.generation)
 		return nil
@@ -195,12 +213,13 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	live := ok && known.Flags&state.Grave == 0
 	switch rec.Kind {
 	case source.Deleted:
-		return o.remove(w, s, rec, known, live, cdc.Declared)
+		return o.remove(w, s, rec, body, known, live, cdc.Declared)
 	case source.Filtered:
 		if s.spec.OnLeave == "keep" || !live {
+			s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // P20: a filtered sighting is a sighting
 			return nil
 		}
-		return o.remove(w, s, rec, known, live, cdc.Filtered) // P20
+		return o.remove(w, s, rec, body, known, live, cdc.Filtered) // P20
 	}
 	if live {
 		same, err := o.sameContent(w, s, rec, known, body)
@@ -239,7 +258,7 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 			return false, cdc.Errorf(cdc.Halt, cdc.Stream, "compare", "Report this, and run `connector offsets reset` for the stream to go on",
 				"the hash of key %s names rule set %d, which the stream's record does not have", rec.Key, known.Rules)
 		}
-		old, err := w.partition.request.Rescan(rec.Stream, body, rec, rules, uint64(s.meta.Seed))
+		old, err := o.rescan(w, s, rec, rules, body)
 		if err != nil {
 			return false, err
 		}
@@ -249,8 +268,12 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 		s.total.Rehashed++
 		s.total.Suppressed++
 		e := known
-		e.Hash, e.Rules, e.Raw, e.RawLen = rec.Hash, s.rules, rec.RawHash, uint32(rec.Raw.Len())
+		e.Hash, e.Rules, e.Raw, e.RawLen, e.Seen = rec.Hash, s.rules, rec.RawHash, uint32(rec.Raw.Len()), o.generation
+		if rec.Version.Compare(e.Version) > 0 {
+			e.Version = rec.Version // P14
+		}
 		o.store(s, rec, e)
+		o.unexcept(s, rec.Key)
 		return true, nil
 	}
 	if known.Hash != rec.Hash {
@@ -262,9 +285,22 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 	return true, nil
 }
 
+// rescan hashes rec under the rules that a known hash was made with.
+func (o *ownership) rescan(w *walk, s *stream, rec *source.Record, rules record.Rules, body []byte) (uint64, error) {
+	if strings.HasSuffix(rules.Fields, adoptedFields) {
+		hash, err := s.normalHash(rules, rec.Value.Of(body))
+		if err != nil {
+			return 0, nil // it does not fit its schema: publish will park it, with the reason
+		}
+		return hash, nil
+	}
+	return w.partition.request.Rescan(rec.Stream, body, rec, rules, uint64(s.meta.Seed))
+}
+
 // store stages the state of a key: table and hashes topic, in the same transaction as its event (1).
 func (o *ownership) store(s *stream, rec *source.Record, e state.Entry) {
 	b := o.filling
+	o.stored++
 	s.table.Stage(b.id, rec.Key, rec.KeyHash, e)
 	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
 	n := len(o.scratch)
@@ -285,7 +321,7 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 	if o.refused[content{s, rec.KeyHash, rec.Hash}] { // K15: the broker refused exactly this
 		return o.park(w, s, rec, body, errRefused)
 	}
-	ev := o.event(s, w, rec, op, reason)
+	ev := o.event(s, rec, body, op, reason)
 	value, err := s.encoder.AppendEvent(o.filling.records.Slab(rec.Value.Len()+64), ev, rec.Value.Of(body))
 	if err != nil {
 		return o.park(w, s, rec, body, err)
@@ -307,26 +343,26 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 }
 
 // cursorOf is the record's cursor in the server's own text.
-func (o *ownership) cursorOf(w *walk, rec *source.Record) []byte {
-	o.cursor, _ = record.Text(o.cursor[:0], w.page.Body, rec.Cursor)
+func (o *ownership) cursorOf(rec *source.Record, body []byte) []byte {
+	o.cursor, _ = record.Text(o.cursor[:0], body, rec.Cursor)
 	return o.cursor
 }
 
 var errRefused = errors.New("the broker refuses the record by itself, whatever surrounds it (K15)")
 
 // event fills in what is said of a change beside its record.
-func (o *ownership) event(s *stream, w *walk, rec *source.Record, op cdc.Op, reason cdc.Reason) *codec.Event {
+func (o *ownership) event(s *stream, rec *source.Record, body []byte, op cdc.Op, reason cdc.Reason) *codec.Event {
 	o.number++
 	ev := &o.said
 	*ev = codec.Event{
 		Origin: s.origin, Owner: o.session.Nonce(), Number: o.number, Key: rec.Key, Time: rec.Version.Time(),
-		Op: op, Reason: reason, Cursor: o.cursorOf(w, rec), ContentType: s.encoder.ContentType(),
+		Op: op, Reason: reason, Cursor: o.cursorOf(rec, body), ContentType: s.encoder.ContentType(),
 	}
 	return ev
 }
 
 // remove publishes a tombstone for a live key that upstream declares gone, or that left the filter (6, P20).
-func (o *ownership) remove(w *walk, s *stream, rec *source.Record, known state.Entry, live bool, reason cdc.Reason) error {
+func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, known state.Entry, live bool, reason cdc.Reason) error {
 	if !live {
 		return nil
 	}
@@ -336,7 +372,7 @@ func (o *ownership) remove(w *walk, s *stream, rec *source.Record, known state.E
 		}
 	}
 	b := o.filling
-	ev := o.event(s, w, rec, cdc.Deleted, reason)
+	ev := o.event(s, rec, body, cdc.Deleted, reason)
 	ev.ContentType = ""
 	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
 	b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, nil, o.headers)
@@ -360,6 +396,7 @@ func (o *ownership) remove(w *walk, s *stream, rec *source.Record, known state.E
 // forget removes the state of a key, in the transaction of its tombstone (D7).
 func (o *ownership) forget(s *stream, rec *source.Record) {
 	b := o.filling
+	o.stored++
 	s.table.StageDelete(b.id, rec.Key, rec.KeyHash)
 	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
 	b.records.Hash(o.scratch, nil)

@@ -17,6 +17,7 @@ type adoption struct {
 	connection *Connection
 	stream     *stream
 	scanner    *record.Scanner
+	rules      uint16          // the number of the rule set under which adopted hashes are made
 	decoders   *codec.Decoders // nil: JSON
 	text       []byte
 	latest     map[string]uint64 // content hash of each key's last event
@@ -25,14 +26,11 @@ type adoption struct {
 // adoptEvents reads the stream's topic and commits the hashes of what it holds. Records that did not change since are not
 // published again; what cannot be read back is left out, and so is published anew.
 func (c *Connection) adoptEvents(ctx context.Context, session *kafka.Session, s *stream) error {
-	s.adopt()
-	rules := s.spec.Rules
-	rules.Value = "" // the topic holds the value itself
-	plan, err := record.NewPlan(nil, rules, uint64(s.meta.Seed))
+	scanner, err := s.normalScanner(s.spec.Rules)
 	if err != nil {
 		return err
 	}
-	a := adoption{connection: c, stream: s, scanner: record.NewScanner(plan, record.Limits{}), latest: map[string]uint64{}}
+	a := adoption{connection: c, stream: s, scanner: scanner, rules: s.numbered(adopted(s.spec.Rules)), latest: map[string]uint64{}}
 	if c.options.Registry != nil {
 		a.decoders = c.options.Registry.Decoders()
 	}
@@ -41,7 +39,11 @@ func (c *Connection) adoptEvents(ctx context.Context, session *kafka.Session, s 
 		return err
 	}
 	c.log.Info("events adopted", "stream", s.spec.Name, "topic", s.topic.Name, "keys", len(a.latest))
-	return a.commit(ctx, session)
+	if err := a.commit(ctx, session); err != nil {
+		s.drop() // (2)
+		return err
+	}
+	return nil
 }
 
 func (a *adoption) read(ctx context.Context, r kafka.Record) error {
@@ -84,6 +86,40 @@ func (a *adoption) json(ctx context.Context, value []byte) ([]byte, error) {
 	return value, nil
 }
 
+// adoptedFields marks the rule set of adopted hashes. They are made of the normal form of a record, as consumers get it back:
+// Avro cannot tell a member that is null from one that is absent. The first sighting of an unchanged record replaces its
+// hash in silence (P23).
+const adoptedFields = "as decoded"
+
+func adopted(r record.Rules) record.Rules {
+	r.Fields += adoptedFields
+	return r
+}
+
+// normalScanner hashes values, in their normal form, under rules.
+func (s *stream) normalScanner(rules record.Rules) (*record.Scanner, error) {
+	rules.Value = "" // what is scanned is the value itself
+	plan, err := record.NewPlan(nil, rules, uint64(s.meta.Seed))
+	if err != nil {
+		return nil, err
+	}
+	return record.NewScanner(plan, record.Limits{}), nil
+}
+
+// normalHash is the hash that rec would have had if it had been adopted from its event.
+func (s *stream) normalHash(rules record.Rules, value []byte) (uint64, error) {
+	text, err := s.encoder.Normal(nil, value)
+	if err != nil {
+		return 0, err
+	}
+	scanner, err := s.normalScanner(rules)
+	if err != nil {
+		return 0, err
+	}
+	_, err = scanner.Scan(text, 0)
+	return scanner.Hash, err
+}
+
 // adoptionBatch is how many hashes go into one transaction of an adoption (K17).
 const adoptionBatch = 5000
 
@@ -118,9 +154,9 @@ func (a *adoption) commit(ctx context.Context, session *kafka.Session) error {
 		}
 	}
 	for key, hash := range a.latest {
-		e := state.Entry{Hash: hash, Rules: s.rules, Partition: s.ordinal(cdc.NoPartition)}
+		e := state.Entry{Hash: hash, Rules: a.rules, Partition: s.ordinal(cdc.NoPartition)}
 		s.table.Stage(n, []byte(key), record.KeyHash([]byte(key)), e)
-		b.Hash(offsets.AppendHashKey(nil, c.name, s.spec.Name, []byte(key)), offsets.AppendHash(nil, offsets.Hash{Hash: hash, Rules: s.rules}))
+		b.Hash(offsets.AppendHashKey(nil, c.name, s.spec.Name, []byte(key)), offsets.AppendHash(nil, offsets.Hash{Hash: hash, Rules: a.rules}))
 		if b.Len() >= adoptionBatch {
 			if err := flush(false); err != nil {
 				return err

@@ -1,10 +1,12 @@
 package capture
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -169,7 +171,7 @@ func (c *Connection) Run(ctx context.Context, assigned func() bool) error {
 		case assigned != nil && !assigned():
 			c.phase("waiting")
 			return nil
-		case remedy == cdc.Halt && scope >= cdc.Connection:
+		case remedy == cdc.Halt && (scope >= cdc.Connection || !c.haltTopics(err)): // K15: a topic's trouble is its stream's alone
 			c.fault("halted", err)
 			return err
 		}
@@ -263,30 +265,34 @@ func (c *Connection) topics(ctx context.Context) error {
 	return nil
 }
 
-// topicOf says what a stream's events topic should be.
+// topicOf says what a stream's events topic should be, with what state has recorded of it.
 func (c *Connection) topicOf(s *stream) kafka.Topic {
-	t := s.spec.Topic
-	want := kafka.Topic{Name: t.Name, Partitions: t.Partitions, Role: kafka.Events, Config: map[string]string{}}
-	if want.Name == "" {
-		want.Name = c.kafka.EventsTopic(c.name, s.spec.Name)
+	want := EventsTopic(c.kafka, c.name, s.spec)
+	if s.known {
+		want.Recorded, want.Count = s.meta.TopicID, s.meta.Partitions
 	}
-	if want.Partitions == 0 {
-		want.Partitions = 6
+	return want
+}
+
+// EventsTopic says what the events topic of a connection's stream should be: named by the stream's settings or by the
+// deployment's rule, with 6 partitions unless they say otherwise (K1).
+func EventsTopic(o kafka.Options, connection string, st *source.Stream) kafka.Topic {
+	t := st.Topic
+	want := kafka.Topic{
+		Name: cmp.Or(t.Name, o.EventsTopic(connection, st.Name)), Partitions: cmp.Or(t.Partitions, 6), Role: kafka.Events,
+		Config: map[string]string{},
 	}
 	if t.Cleanup != "" {
 		want.Config["cleanup.policy"] = t.Cleanup
 	}
+	millis := strconv.FormatInt(t.Retention.Milliseconds(), 10)
 	switch {
 	case t.Retention < 0:
 		want.Config["retention.ms"] = "-1"
 	case t.Retention > 0 && t.Cleanup != "":
-		want.Config["retention.ms"] = fmt.Sprint(t.Retention.Milliseconds())
+		want.Config["retention.ms"] = millis
 	case t.Retention > 0:
-		want.Config["min.compaction.lag.ms"] = fmt.Sprint(t.Retention.Milliseconds())
-		want.Config["delete.retention.ms"] = fmt.Sprint(t.Retention.Milliseconds())
-	}
-	if s.known {
-		want.Recorded, want.Count = s.meta.TopicID, s.meta.Partitions
+		want.Config["min.compaction.lag.ms"], want.Config["delete.retention.ms"] = millis, millis
 	}
 	return want
 }

@@ -25,6 +25,7 @@ import (
 
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
+	"tidemark/internal/codec"
 	"tidemark/internal/embedded"
 	"tidemark/internal/fetch"
 	"tidemark/internal/judge"
@@ -263,7 +264,9 @@ func (c *connector) passes(n int64) capture.Status {
 // halted waits until the stream is halted, and checks what it says.
 func (c *connector) halted(parts ...string) {
 	c.Helper()
-	st := c.await("a halt", func(s capture.Status) bool { return slices.ContainsFunc(s.Streams, func(s capture.StreamStatus) bool { return s.Halted != "" }) })
+	st := c.await("a halt", func(s capture.Status) bool {
+		return slices.ContainsFunc(s.Streams, func(s capture.StreamStatus) bool { return s.Halted != "" })
+	})
 	for _, s := range st.Streams {
 		if s.Halted != "" {
 			c.says(s.Halted+" "+s.Hint, parts...)
@@ -916,4 +919,25 @@ func nth(api kmsg.Key, what strike, numbers ...int) func(kmsg.Key, []byte) strik
 		}
 		return strike{}
 	}
+}
+
+func isTombstone(r kafka.Record) bool { return r.Value == nil }
+
+// avro makes the stream people one of Avro, with the embedded registry.
+func avro(b *bed, s settings) settings {
+	b.Helper()
+	registry, err := codec.NewRegistry(b.cluster.RegistryURL(), codec.RegistryOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(registry.Close)
+	before := s.change
+	s.definition = strings.Replace(s.definition, "    primary_key: id\n", "    primary_key: id\n    schema: salesloft/person\n", 1)
+	s.change = func(o *capture.Options) {
+		if before != nil {
+			before(o)
+		}
+		o.Registry = registry
+	}
+	return s
 }

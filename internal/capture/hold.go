@@ -16,12 +16,12 @@ import (
 func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, err error) {
 	key := string(rec.Key)
 	before, ok := s.held.get(key)
+	if seen, again := w.older[keyed{s, key}]; s.spec.HasLookup && !(again && seen == rec.Hash) {
+		w.lookups = append(w.lookups, lookup{s, []byte(key)}) // once a pass: the answer may have been lost with an ownership
+	}
 	w.older[keyed{s, key}] = rec.Hash
 	if ok && before.Hash == offsets.Hex(rec.Hash) {
 		return before.Passes >= 2, nil
-	}
-	if s.spec.HasLookup {
-		w.lookups = append(w.lookups, lookup{s, []byte(key)})
 	}
 	o.filling.of(s).Held++
 	return false, o.holdAs(s, key, offsets.Candidate{

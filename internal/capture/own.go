@@ -31,7 +31,9 @@ type ownership struct {
 	committed           chan error
 	fetchers            sync.WaitGroup
 
-	number  int64 // of the last event, for ce_id
+	settled uint64 // the last batch that is known to be committed
+	stored  uint64 // how often something was staged for a key
+	number  int64  // of the last event, for ce_id
 	said    codec.Event
 	headers []cdc.Header
 	slab    []byte
@@ -102,7 +104,9 @@ func (o *ownership) release() {
 		s.drop()
 	}
 	for _, p := range o.partitions {
-		p.interrupted = p.walk != nil
+		// What it read and what is not known to be committed is read again at once, not after an interval.
+		p.interrupted = p.walk != nil || p.staged != nil || p.written > o.settled
+		p.written = 0
 		p.staged, p.walk = nil, nil
 		p.recent.drop()
 	}
@@ -369,13 +373,16 @@ func (o *ownership) expire(p *partition, now time.Time) error {
 	return nil
 }
 
-// haltTopics halts the streams whose topics err names.
-func (o *ownership) haltTopics(err error) {
+// haltTopics halts the streams whose topics err names, and reports whether there was one that went on till now.
+func (c *Connection) haltTopics(err error) bool {
+	found := false
 	for _, bad := range kafka.BadTopics(err) {
-		for _, s := range o.streams {
-			if s.topic.Name == bad.Topic {
-				o.haltStream(s, err)
+		for _, s := range c.streams {
+			if s.topic.Name == bad.Topic && s.halted == nil {
+				c.haltStream(s, err)
+				found = true
 			}
 		}
 	}
+	return found
 }

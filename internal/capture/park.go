@@ -37,7 +37,7 @@ func (o *ownership) park(w *walk, s *stream, rec *source.Record, body []byte, ca
 	id := o.session.Nonce() + "-" + strconv.FormatInt(o.number, 10)
 	p := offsets.Parked{
 		Hash: offsets.Hex(hash), Reason: cause.Error(), At: time.Now().UTC(), Partition: w.partition.spec.Name,
-		Cursor: string(o.cursorOf(w, rec)), ID: id, Size: rec.Raw.Len(),
+		Cursor: string(o.cursorOf(rec, body)), ID: id, Size: rec.Raw.Len(),
 	}
 	value, err := offsets.Encode(p)
 	if err != nil {

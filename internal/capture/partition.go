@@ -24,10 +24,11 @@ type partition struct {
 	slot int // in the schedule's heap, -1 outside
 
 	walk        *walk
-	interrupted bool  // an ownership ended in the middle of its pass
-	failures    int   // passes that failed in a row
-	halted      error // not nil: nothing is read until somebody mends it
-	paused      error // what the last failed pass said, until one succeeds
+	interrupted bool   // an ownership ended before everything that its pass read was known to be committed
+	written     uint64 // the newest batch that may hold records of it
+	failures    int    // passes that failed in a row
+	halted      error  // not nil: nothing is read until somebody mends it
+	paused      error  // what the last failed pass said, until one succeeds
 
 	last passReport
 }
@@ -58,6 +59,7 @@ type walk struct {
 	answer    source.Page      // of a lookup
 	older     map[keyed]uint64 // held versions that this pass showed: their content (P14)
 	lookups   []lookup         // records whose older version waits for a second opinion (P14); asked at page borders (P1)
+	stored    uint64           // what the ownership had staged when the page was split
 	ended     bool             // the last page was split; only lookups are left
 }
 
@@ -70,8 +72,8 @@ type lookup struct {
 // quiet takes what is worth no transaction: it lives in memory, and after a crash is observed again.
 func (p *partition) quiet(cp cdc.Checkpoint) {
 	if p.staged != nil {
-		p.staged.Passes, p.staged.Ended = cp.Passes, cp.Ended
+		p.staged.Passes, p.staged.Ended, p.staged.Since = cp.Passes, cp.Ended, cp.Since
 		return
 	}
-	p.committed.Passes, p.committed.Ended = cp.Passes, cp.Ended
+	p.committed.Passes, p.committed.Ended, p.committed.Since = cp.Passes, cp.Ended, cp.Since
 }

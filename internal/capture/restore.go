@@ -16,7 +16,8 @@ import (
 // restore reads what Kafka holds of the connection, up to our own owner record: all of the shard at first owning, later its
 // tail (K8 f, K9). Then it compares (K8 g) and prepares what was never read before.
 func (c *Connection) restore(ctx context.Context, session *kafka.Session) error {
-	if c.applied.IsZero() {
+	full := c.applied.IsZero()
+	if full {
 		if err := c.forgetAll(); err != nil { // a full read needs empty tables
 			return err
 		}
@@ -27,7 +28,7 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 		return err
 	}
 	c.witness(session)
-	if _, before := session.Previous(); !before {
+	if _, before := session.Previous(); full && !before {
 		if err := c.elsewhere(ctx); err != nil {
 			return err
 		}
@@ -35,6 +36,11 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 	for _, s := range c.streams {
 		if s.halted != nil {
 			continue
+		}
+		if !full && s.known && !s.agrees() { // K9, K8 g
+			c.applied = kafka.Mark{}
+			return cdc.Errorf(cdc.Reopen, cdc.Connection, "restore "+c.name, "Nothing to do: the shard is read again from its start",
+				"stream %s: the tail does not lead to what the last transaction promised", s.spec.Name)
 		}
 		if err := c.prepare(ctx, session, s); err != nil {
 			if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope <= cdc.Stream {

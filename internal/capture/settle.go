@@ -88,6 +88,9 @@ func (o *ownership) settle(err error) error {
 	}
 	o.applied = o.session.Applied()
 	o.lastCommit = time.Now()
+	if b.token == nil && !b.heartbeat { // those overtake the batch that is being filled
+		o.settled = b.id
+	}
 	o.commits.note(b, took)
 	for s, c := range b.streams {
 		s.settle(b.id)
@@ -95,6 +98,7 @@ func (o *ownership) settle(err error) error {
 		s.known = true
 		// The tail that is read at the next owning begins behind this commit (K9), so the promise to compare with is kept here (K8 g).
 		s.meta.Count, s.meta.Digest = b.promised[s].Count, b.promised[s].Digest
+		s.meta.Deleted = b.promised[s].Deleted
 	}
 	for p, w := range b.checkpoints {
 		p.committed = w.checkpoint

@@ -26,12 +26,14 @@ type stream struct {
 	encoder *codec.Encoder
 	origin  *codec.Origin
 
-	table  *state.Table
-	meta   offsets.Stream // as last committed; count and digest are filled in when a batch is sent
-	known  bool           // meta was read from Kafka, or committed by us
-	rules  uint16         // the number of the present rule set in meta.Rules
-	parked overlay[offsets.Parked]
-	held   overlay[offsets.Candidate]
+	table *state.Table
+	meta  offsets.Stream // as last committed; count and digest are filled in when a batch is sent
+	known bool           // meta was read from Kafka, or committed by us
+	rules uint16         // the number of the present rule set in meta.Rules
+	// deleted is meta.Deleted with what is staged; nil where nothing is (2).
+	deleted map[string]int64
+	parked  overlay[offsets.Parked]
+	held    overlay[offsets.Candidate]
 
 	ordinals map[string]uint32 // of partition names, as the table's entries hold them
 	names    []string
@@ -91,19 +93,21 @@ func (s *stream) verify(connection string) error {
 }
 
 // adopt makes the definition's rules the present set of the stream; sets that entries still name are kept (P23).
-func (s *stream) adopt() {
-	r := s.spec.Rules
+func (s *stream) adopt() { s.rules = s.numbered(s.spec.Rules) }
+
+// numbered returns the number of a rule set, a new one where the stream has not met it.
+func (s *stream) numbered(r record.Rules) uint16 {
+	var last uint16
 	for _, old := range s.meta.Rules {
 		if reflect.DeepEqual(rulesOf(old), r) {
-			s.rules = old.Number
-			return
+			return old.Number
 		}
-		s.rules = max(s.rules, old.Number)
+		last = max(last, old.Number)
 	}
-	s.rules++
 	s.meta.Rules = append(s.meta.Rules, offsets.RuleSet{
-		Number: s.rules, Algorithm: r.Algorithm, Value: r.Value, Include: r.Include, Exclude: r.Exclude, Fields: r.Fields,
+		Number: last + 1, Algorithm: r.Algorithm, Value: r.Value, Include: r.Include, Exclude: r.Exclude, Fields: r.Fields,
 	})
+	return last + 1
 }
 
 func rulesOf(r offsets.RuleSet) record.Rules {
@@ -125,6 +129,9 @@ func (s *stream) record() offsets.Stream {
 	if s.spec.KeyType != "" {
 		m.KeyType = s.spec.KeyType // K4: learnt from the first record
 	}
+	if s.deleted != nil {
+		m.Deleted = s.deleted
+	}
 	set := s.table.StagedSet()
 	m.Count, m.Digest = set.Count, offsets.Hex(set.Digest)
 	return m
@@ -140,12 +147,16 @@ func (s *stream) agrees() bool {
 func (s *stream) countDeletion(now time.Time) {
 	hours := map[string]int64{offsets.Hour(now): 1}
 	oldest := offsets.Hour(now.Add(-24 * time.Hour))
-	for h, n := range s.meta.Deleted {
+	before := s.deleted
+	if before == nil {
+		before = s.meta.Deleted
+	}
+	for h, n := range before {
 		if h >= oldest {
 			hours[h] += n
 		}
 	}
-	s.meta.Deleted = hours
+	s.deleted = hours
 }
 
 // settle makes what batch staged committed (2).
@@ -158,6 +169,7 @@ func (s *stream) settle(batch uint64) {
 // drop forgets what is staged: its ownership died (2).
 func (s *stream) drop() {
 	s.table.Drop()
+	s.deleted = nil
 	s.parked.drop()
 	s.held.drop()
 }

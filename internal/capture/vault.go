@@ -3,6 +3,8 @@ package capture
 import (
 	"context"
 	"errors"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +31,7 @@ type vault struct {
 // tokenWrite is one record of the token on its way.
 type tokenWrite struct {
 	key, value []byte
+	token      offsets.Token
 	grant      fetch.Grant
 	done       chan error
 }
@@ -144,7 +147,7 @@ func (v *vault) write(ctx context.Context, g fetch.Grant, token offsets.Token) e
 	}
 	w := &tokenWrite{
 		key:   offsets.Key{Kind: offsets.KindToken, Connection: v.connection}.Append(nil),
-		value: value, grant: g, done: make(chan error, 1),
+		value: value, token: token, grant: g, done: make(chan error, 1),
 	}
 	v.mu.Lock()
 	over := v.over
@@ -174,8 +177,8 @@ var errNoOwner = &cdc.Error{
 // settled notes that w is committed, and lets its writer go on.
 func (v *vault) settled(w *tokenWrite) {
 	v.mu.Lock()
-	g := w.grant
-	v.grant = &g
+	g, t := w.grant, w.token
+	v.grant, v.token = &g, &t // the tail of the next restore begins behind this commit (K9)
 	v.mu.Unlock()
 	w.done <- nil
 }
@@ -185,8 +188,12 @@ func (c *Connection) oauth2(a source.Auth) (fetch.Credential, error) {
 	if a.GrantType == "refresh_token" && c.options.SealKey == nil {
 		return nil, errNoSeal(c.name)
 	}
+	form := url.Values{}
+	if len(a.Scopes) > 0 {
+		form.Set("scope", strings.Join(a.Scopes, " ")) // RFC 6749, 3.3
+	}
 	return fetch.NewOAuth2(fetch.OAuth2Options{
-		Connection: c.name, GrantType: a.GrantType, TokenURL: a.TokenURL, ClientID: a.ClientID, ClientSecret: a.ClientSecret,
+		Form: form, Connection: c.name, GrantType: a.GrantType, TokenURL: a.TokenURL, ClientID: a.ClientID, ClientSecret: a.ClientSecret,
 		RefreshToken: a.RefreshToken, Vault: c.vault,
 	})
 }

@@ -22,6 +22,9 @@ type Checkpoint struct {
 	Passes int64 `json:"passes,omitempty"`
 	// Ended is the server time at which the last pass ended.
 	Ended time.Time `json:"ended,omitzero"`
+	// Since is the server time of the first request of the last pass that ended. What became visible later than that stands,
+	// perhaps, behind where the pass had read already; so the next one looks back from here where the cursor has got further (P12).
+	Since time.Time `json:"since,omitzero"`
 	// Deep is the server time of the last pass that used deep_lookback (P12).
 	Deep time.Time `json:"deep,omitzero"`
 	// Sequence counts the changes of the cursor, so that a reader sees an old checkpoint for what it is.

@@ -94,7 +94,7 @@ func absent(dst []byte, n *node) ([]byte, bool) {
 
 // rare is append for the types that most schemas do without.
 func (e *avroEncoder) rare(dst []byte, n *node, at int) ([]byte, int, error) {
-	end, _ := skip(e.buf, at)
+	end := skip(e.buf, at)
 	switch c := e.buf[at]; n.kind {
 	case kindJSON:
 		text := e.buf[at:end]
@@ -237,7 +237,7 @@ func (e *avroEncoder) fields(dst []byte, n *node, at int) (out []byte, hole, end
 	for b[i] == '"' {
 		found, name, value := e.member(n, i, guess, last)
 		if found < 0 {
-			end, _ = skip(b, value)
+			end = skip(b, value)
 			e.patch.unknown(name, b[value:end])
 			i = follow(b, end)
 			continue

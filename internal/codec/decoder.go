@@ -112,7 +112,7 @@ func (d *Decoder) append(dst []byte, n *node, native any, patch record.Span) ([]
 }
 
 func scalar(dst []byte, n *node, native any) ([]byte, error) {
-	ok := true
+	var ok bool
 	switch v := native.(type) {
 	case bool:
 		return strconv.AppendBool(dst, v), nil
@@ -132,8 +132,6 @@ func scalar(dst []byte, n *node, native any) ([]byte, error) {
 			return dst, fmt.Errorf("a field of JSON text holds something else")
 		}
 		return append(dst, v...), nil
-	default:
-		ok = false
 	}
 	if !ok {
 		return dst, fmt.Errorf("%v is nothing that JSON can say", native)

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -174,7 +175,7 @@ func (e *TypeError) Error() string {
 
 // under puts a step before the path of a type error on its way up.
 func under(parent string, err error) error {
-	if t, ok := err.(*TypeError); ok {
+	if t, ok := errors.AsType[*TypeError](err); ok {
 		if t.Field != "" && t.Field[0] != '[' {
 			parent += "."
 		}

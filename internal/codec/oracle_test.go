@@ -245,7 +245,7 @@ func (o *oracle) union(branches []any, v any) (any, any, error) {
 		}
 		return float(a) - float(b)
 	})
-	err := error(errNoFit)
+	err := errNoFit
 	for _, b := range order {
 		native, extra, e := o.native(b, v)
 		if e != nil {

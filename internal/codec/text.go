@@ -50,19 +50,20 @@ func skipString(b []byte, i int) (end int, escaped bool) {
 	return min(i+1, len(b)), escaped
 }
 
-// skip returns where the value at i ends and, of a string, whether it holds an escape.
-func skip(b []byte, i int) (end int, escaped bool) {
+// skip returns where the value at i ends.
+func skip(b []byte, i int) (end int) {
 	switch b[i] {
 	case '"':
-		return skipString(b, i)
+		end, _ = skipString(b, i)
+		return end
 	case '{', '[':
-		return skipContainer(b, i), false
+		return skipContainer(b, i)
 	case 'n', 't':
-		return min(i+4, len(b)), false
+		return min(i+4, len(b))
 	case 'f':
-		return min(i+5, len(b)), false
+		return min(i+5, len(b))
 	}
-	return skipNumber(b, i), false
+	return skipNumber(b, i)
 }
 
 func skipNumber(b []byte, i int) int {

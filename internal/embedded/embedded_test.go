@@ -55,13 +55,13 @@ func consume(ctx context.Context, t *testing.T, c *embedded.Cluster, topic strin
 	return got
 }
 
-// transact produces one record in a transaction and commits it or not.
-func transact(ctx context.Context, t *testing.T, cl *kgo.Client, topic, key, value string, commit bool) {
+// transact produces one record of topic events in a transaction and commits it or not.
+func transact(ctx context.Context, t *testing.T, cl *kgo.Client, key, value string, commit bool) {
 	t.Helper()
 	if err := cl.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	r := &kgo.Record{Topic: topic, Key: []byte(key), Value: []byte(value)}
+	r := &kgo.Record{Topic: "events", Key: []byte(key), Value: []byte(value)}
 	if err := cl.ProduceSync(ctx, r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,9 +83,9 @@ func TestTransactionsOnLoopback(t *testing.T) {
 		t.Fatal(err)
 	}
 	producer := client(t, c, kgo.TransactionalID("one"))
-	transact(ctx, t, producer, "events", "1", "a", true)
-	transact(ctx, t, producer, "events", "1", "aborted", false)
-	transact(ctx, t, producer, "events", "1", "b", true)
+	transact(ctx, t, producer, "1", "a", true)
+	transact(ctx, t, producer, "1", "aborted", false)
+	transact(ctx, t, producer, "1", "b", true)
 	if diff := cmp.Diff([]string{"1=a", "1=b"}, consume(ctx, t, c, "events", 2)); diff != "" {
 		t.Errorf("read-committed reader: -want +got\n%s", diff)
 	}
@@ -98,7 +98,9 @@ func TestPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := free.Addr().(*net.TCPAddr).Port
-	free.Close()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
 	c := start(t, embedded.Options{KafkaPort: port})
 	if diff := cmp.Diff([]string{fmt.Sprintf("127.0.0.1:%d", port)}, c.Brokers()); diff != "" {
 		t.Errorf("brokers: -want +got\n%s", diff)
@@ -117,7 +119,7 @@ func TestRegistryPortTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }() // the process is about to end
 	port := taken.Addr().(*net.TCPAddr).Port
 	_, err = embedded.Start(embedded.Options{RegistryPort: port})
 	if err == nil || !strings.Contains(err.Error(), "registry") || !strings.Contains(err.Error(), fmt.Sprint(port)) {
@@ -138,7 +140,7 @@ func TestCloseFreesPorts(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 			continue
 		}
-		l.Close()
+		_ = l.Close() // it served its purpose
 	}
 }
 

@@ -124,7 +124,7 @@ func TestErrorCodes(t *testing.T) {
 	code("lookup of another schema", 40403, func() error { _, err := cl.LookupSchema(ctx, "s", sr.Schema{Schema: `"string"`}); return err })
 	code("incompatible", 409, func() error { _, err := cl.CreateSchema(ctx, "s", sr.Schema{Schema: personV3}); return err })
 	code("not JSON", 42201, func() error { _, err := cl.CreateSchema(ctx, "s", sr.Schema{Schema: `{"type":`}); return err })
-	code("no Avro", 42201, func() error { _, err := cl.CreateSchema(ctx, "s", sr.Schema{Schema: `{"type":"recrod"}`}); return err })
+	code("no Avro", 42201, func() error { _, err := cl.CreateSchema(ctx, "s", sr.Schema{Schema: `{"type":"entry"}`}); return err })
 	code("another type", 42201, func() error {
 		_, err := cl.CreateSchema(ctx, "s", sr.Schema{Schema: `{}`, Type: sr.TypeJSON})
 		return err

@@ -56,7 +56,7 @@ func TestP18HTMLIsNoPage(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cl := client(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", kind)
-				io.WriteString(w, "<html>Please log in</html>")
+				fmt.Fprint(w, "<html>Please log in</html>")
 			}, nil)
 			_, err := cl.Do(t.Context(), get("/people"))
 			want(t, err, cdc.Halt, cdc.Stream, "web page", "Please log in", "200")
@@ -202,7 +202,7 @@ func TestPrivateAddressAtDialTime(t *testing.T) {
 
 // An own certificate authority and a proxy per connection.
 func TestCAFileAndProxy(t *testing.T) {
-	srv := httptest.NewTLSServer(http.HandlerFunc(ok))
+	srv := httptest.NewTLSServer(ok)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	defer srv.Close()
 	file := filepath.Join(t.TempDir(), "ca.pem")
@@ -256,7 +256,7 @@ func TestStaticCredentials(t *testing.T) {
 			cl := client(t, func(w http.ResponseWriter, r *http.Request) {
 				saw = append(saw, r.URL.String()+" "+r.Header.Get("Authorization"))
 				w.WriteHeader(401)
-				io.WriteString(w, c.refused)
+				fmt.Fprint(w, c.refused)
 			}, func(o *Options) { o.Credential = c.credential })
 			_, err := cl.Do(t.Context(), get("/p?a=1"))
 			want(t, err, cdc.Halt, cdc.Connection, "401", "***")
@@ -292,7 +292,7 @@ func hostile() []sent {
 			for i := 0; i < len(header); i += 2 {
 				w.Header().Set(header[i], header[i+1])
 			}
-			w.Write(b)
+			_, _ = w.Write(b) // the client may hang up first: that is what is tested
 		}
 	}
 	packed := zip(big)
@@ -322,8 +322,10 @@ func hostile() []sent {
 		{"no answer", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Limits{}, "", cdc.Retry, "no answer within 1m15s"},
 		{"slow body", func(w http.ResponseWriter, r *http.Request) {
 			for range 1000 { // a byte now and then is no progress
-				w.Write([]byte(" "))
-				http.NewResponseController(w).Flush()
+				if _, err := w.Write([]byte(" ")); err != nil {
+					return // the client has given up
+				}
+				_ = http.NewResponseController(w).Flush() // the next Write fails too
 				select {
 				case <-time.After(time.Second):
 				case <-r.Context().Done():
@@ -341,11 +343,12 @@ func TestBodiesAreBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cl := client(t, c.step, func(o *Options) { o.Limits, o.Attempts = c.limits, 1 })
 				resp, err := cl.Do(t.Context(), get("/people"))
-				if c.words != "" {
+				switch {
+				case c.words != "":
 					want(t, err, c.remedy, cdc.Stream, c.words)
-				} else if err != nil {
+				case err != nil:
 					t.Error(err)
-				} else if string(resp.Body) != c.body {
+				case string(resp.Body) != c.body:
 					t.Errorf("%d bytes, want %d", len(resp.Body), len(c.body))
 				}
 				resp.Release()
@@ -383,7 +386,9 @@ func TestServerTime(t *testing.T) {
 		s := &script{steps: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
 			<-time.After(3 * time.Second)
 			status(200, "Date", server.Format(http.TimeFormat))(w, r)
-			http.NewResponseController(w).Flush()
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
 			<-time.After(5 * time.Second)
 		}, func(w http.ResponseWriter, r *http.Request) {
 			w.Header()["Date"] = nil
@@ -404,7 +409,9 @@ func TestServerTime(t *testing.T) {
 func TestReleaseReusesBuffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := client(t, func(w http.ResponseWriter, r *http.Request) {
-			w.Write(bytes.Repeat([]byte(r.URL.Query().Get("c")), 100<<10))
+			if _, err := w.Write(bytes.Repeat([]byte(r.URL.Query().Get("c")), 100<<10)); err != nil {
+				t.Error(err)
+			}
 		}, nil)
 		held := map[string]*Response{}
 		for range 3 {
@@ -460,7 +467,7 @@ func TestPagesHaveOneOwner(t *testing.T) {
 		}
 		r.Release()
 		r.Release()
-		if b.page(minPage) == b.page(minPage) {
+		if one, other := b.page(minPage), b.page(minPage); one == other {
 			t.Error("two owners of a page")
 		}
 	})
@@ -470,7 +477,9 @@ func TestPagesHaveOneOwner(t *testing.T) {
 func TestPagesAreBudgeted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pages := NewPages(3 * minPage)
-		cl := client(t, func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 20<<10)) }, func(o *Options) { o.Pages = pages })
+		cl := client(t, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(make([]byte, 20<<10)) // the last one is cancelled
+		}, func(o *Options) { o.Pages = pages })
 		var mu sync.Mutex
 		var got []*Response
 		var wg sync.WaitGroup
@@ -519,7 +528,7 @@ func pageServer(tb testing.TB, compressed bool) (string, int) {
 			out = packed
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(out)))
-		w.Write(out)
+		_, _ = w.Write(out) // who asked sees an answer that is cut
 	}))
 	tb.Cleanup(srv.Close)
 	return srv.URL, len(body)
@@ -584,7 +593,9 @@ func BenchmarkDo(b *testing.B) {
 			if _, err := io.ReadFull(resp.Body, buf); err != nil {
 				b.Fatal(err)
 			}
-			io.Copy(io.Discard, resp.Body)
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+				b.Fatal(err)
+			}
 			resp.Body.Close()
 		}
 	})

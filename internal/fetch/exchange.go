@@ -40,7 +40,7 @@ func (c *Client) exchange(ctx context.Context, req *http.Request, p *page, where
 		resp.Release()
 		return nil, failure(ctx, bounded, where, "no answer", patience, err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // what could fail here was read already, or is given up
+	defer answer.Body.Close() // what could fail here was read already, or is given up
 	resp.Began = time.Now()
 	resp.Status, resp.Header = answer.StatusCode, answer.Header
 	resp.ServerTime = serverTime(answer.Header, resp.Sent, resp.Began)

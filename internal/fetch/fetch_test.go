@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -54,7 +55,12 @@ func client(t *testing.T, h http.HandlerFunc, change func(*Options)) *Client {
 	p := &pipe{conns: make(chan net.Conn), done: make(chan struct{})}
 	srv := &http.Server{Handler: h}
 	ended := make(chan struct{})
-	go func() { defer close(ended); srv.Serve(p) }()
+	go func() {
+		defer close(ended)
+		if err := srv.Serve(p); !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
 	o := Options{Dial: p.dial, Origins: []string{api + "/v2"}}
 	if change != nil {
 		change(&o)
@@ -95,8 +101,8 @@ func want(t *testing.T, err error, r cdc.Remedy, s cdc.Scope, words ...string) {
 func zip(text []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	z.Write(text)
-	z.Close()
+	_, _ = z.Write(text) // a Buffer takes everything
+	_ = z.Close()        // as above
 	return b.Bytes()
 }
 
@@ -134,7 +140,7 @@ func status(code int, header ...string) http.HandlerFunc {
 		}
 		w.WriteHeader(code)
 		if code == http.StatusOK {
-			io.WriteString(w, `{"data":[]}`)
+			fmt.Fprint(w, `{"data":[]}`)
 		}
 	}
 }

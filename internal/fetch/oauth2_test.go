@@ -411,7 +411,7 @@ func TestReloginOnce(t *testing.T) {
 		}
 		w.log, w.access = nil, "other"
 		w.token = func(out http.ResponseWriter, _ *http.Request) {
-			io.WriteString(out, `{"access_token":"access-x","expires_in":"60"}`) // without a new refresh token: the old one stays
+			fmt.Fprint(out, `{"access_token":"access-x","expires_in":"60"}`) // without a new refresh token: the old one stays
 		}
 		want(t, ask(t.Context(), cl), cdc.Halt, cdc.Connection, "401", "what is ***?")
 		w.took(t, "get access-1", "intend 1 refresh-1", "call refreshrefresh-1", "store 2 refresh-1", "get access-x")
@@ -454,7 +454,7 @@ func TestK19RefreshOutlivesItsCaller(t *testing.T) {
 // The token endpoint's errors: passing ones are repeated with the same token, the others halt and say what to mend.
 func TestTokenEndpointErrors(t *testing.T) {
 	answer := func(code int, body string, header ...string) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) { status(code, header...)(w, r); io.WriteString(w, body) }
+		return func(w http.ResponseWriter, r *http.Request) { status(code, header...)(w, r); fmt.Fprint(w, body) }
 	}
 	for _, c := range []struct {
 		name   string

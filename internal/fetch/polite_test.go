@@ -188,9 +188,9 @@ func TestRetryIsBounded(t *testing.T) {
 		cl := client(t, s.ServeHTTP, func(o *Options) { o.Attempts, o.BackoffMax = 5, 3*time.Second })
 		_, err := cl.Do(t.Context(), get("/people"))
 		want(t, err, cdc.Retry, cdc.Stream, "502", "GET "+api+"/people")
-		for i, most := range []time.Duration{1, 2, 3, 3} {
-			if d := s.gaps()[i]; d < most*time.Second/2 || d > most*time.Second+time.Millisecond {
-				t.Errorf("pause %d is %v, want from half of %d s to it", i, d, most)
+		for i, most := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second} {
+			if d := s.gaps()[i]; d < most/2 || d > most+time.Millisecond {
+				t.Errorf("pause %d is %v, want from half of %v to it", i, d, most)
 			}
 		}
 		if len(s.at) != 5 {

@@ -95,7 +95,6 @@ func ParseKey(b []byte) (Key, error) {
 	fail := func(what string) (Key, error) {
 		return Key{}, damaged(text, fmt.Errorf("%s in the key %.200q", what, text))
 	}
-	ok = true
 	if s.number {
 		i := strings.LastIndexByte(rest, '/')
 		if i < 0 {

@@ -63,7 +63,7 @@ func TestHashIsOfContent(t *testing.T) {
 		if hashOf(t, s, p[0]) != hashOf(t, s, p[1]) {
 			t.Errorf("want equal hashes: %s %s", p[0], p[1])
 		}
-		if a, b := canonical(p[0], Rules{}), canonical(p[1], Rules{}); a != b {
+		if a, b := canonical(p[0]), canonical(p[1]); a != b {
 			t.Errorf("want equal canonical texts: %s %s", a, b)
 		}
 	}
@@ -71,14 +71,14 @@ func TestHashIsOfContent(t *testing.T) {
 		if hashOf(t, s, p[0]) == hashOf(t, s, p[1]) {
 			t.Errorf("want different hashes: %s %s", p[0], p[1])
 		}
-		if a, b := canonical(p[0], Rules{}), canonical(p[1], Rules{}); a == b {
+		if a, b := canonical(p[0]), canonical(p[1]); a == b {
 			t.Errorf("want different canonical texts: %s", a)
 		}
 	}
 }
 
-func canonical(text string, rules Rules) string {
-	return string(AppendCanonical(nil, []byte(text), All([]byte(text)), rules))
+func canonical(text string) string {
+	return string(AppendCanonical(nil, []byte(text), All([]byte(text)), Rules{}))
 }
 
 // TestHashIsStable holds hashes that are in users' Kafka: if one changes, Algorithm must become 2 and this one stay (P23).
@@ -111,7 +111,7 @@ func TestReorderingKeepsHash(t *testing.T) {
 				t.Fatalf("other hash\n%s\n%s", a, b)
 			}
 		}
-		if a, b := canonical(a, Rules{}), canonical(b, Rules{}); a != b {
+		if a, b := canonical(a), canonical(b); a != b {
 			t.Fatalf("other canonical text\n%s\n%s", a, b)
 		}
 	}
@@ -123,12 +123,12 @@ func TestAnyLeafChangesHash(t *testing.T) {
 	s := scanner(t, Rules{}, 5)
 	for i := range 5 {
 		text := sample(i)
-		want, own := hashOf(t, s, string(text)), canonical(string(text), Rules{})
+		want, own := hashOf(t, s, string(text)), canonical(string(text))
 		for at := range text {
 			old := text[at]
 			text[at] ^= byte(1 + r.IntN(127))
 			if Valid(text, Limits{}) == nil {
-				if same := hashOf(t, s, string(text)) == want; same != (canonical(string(text), Rules{}) == own) {
+				if same := hashOf(t, s, string(text)) == want; same != (canonical(string(text)) == own) {
 					t.Fatalf("byte %d: same hash is %v: %s", at, same, text)
 				}
 			}

@@ -9,11 +9,10 @@ import (
 
 // grant is what OAuth gave out. Refresh tokens are single-use: handing out a new one revokes the old (APIS.md §1).
 type grant struct {
-	refresh  string               // the refresh token that is good
-	previous string               // with TokenGrace: the one before it, until newest is used
-	newest   string               // the access token handed out together with refresh
-	access   map[string]time.Time // access tokens, until when they are good
-	count    int
+	refresh map[string]bool      // refresh tokens that are good
+	spends  map[string]string    // with TokenGrace: the refresh token that ends with the first use of an access token
+	access  map[string]time.Time // access tokens, until when they are good
+	count   int
 }
 
 // tokens answers a token request. The lock is held.
@@ -28,22 +27,25 @@ func (s *SalesLoft) tokens(q *http.Request, now time.Time) (int, []byte) {
 	case id != ClientID || secret != ClientSecret:
 		return oauthError(http.StatusUnauthorized, "invalid_client", "Client authentication failed due to unknown client, no client authentication included, or unsupported authentication method.")
 	case kind == "client_credentials":
-		return http.StatusOK, s.issue("", now)
+		return http.StatusOK, s.issue("", "", now)
 	case kind != "refresh_token":
 		return oauthError(http.StatusBadRequest, "unsupported_grant_type", "The authorization grant type is not supported by the authorization server.")
-	case refresh == "" || refresh != g.refresh && refresh != g.previous:
+	case !g.refresh[refresh]:
 		return oauthError(http.StatusBadRequest, "invalid_grant", "The provided authorization grant is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.")
 	}
-	if s.o.TokenGrace {
-		g.previous = refresh
-	}
 	s.stats.Refreshes++
-	g.refresh = fmt.Sprintf("simulated-refresh-token-%d", g.count+1)
-	return http.StatusOK, s.issue(g.refresh, now)
+	next := fmt.Sprintf("simulated-refresh-token-%d", g.count+1)
+	g.refresh[next] = true
+	if !s.o.TokenGrace {
+		delete(g.refresh, refresh)
+		return http.StatusOK, s.issue(next, "", now)
+	}
+	// A copy of the request may come late, from somebody who no longer owns the grant: what was handed out before stays good.
+	return http.StatusOK, s.issue(next, refresh, now)
 }
 
-// issue hands out an access token, and the refresh token if there is one.
-func (s *SalesLoft) issue(refresh string, now time.Time) []byte {
+// issue hands out an access token, and the refresh token if there is one. The first use of the access token ends spends.
+func (s *SalesLoft) issue(refresh, spends string, now time.Time) []byte {
 	g := &s.grant
 	g.count++
 	token := fmt.Sprintf("simulated-access-token-%d-%016x", g.count, s.random.Uint64())
@@ -52,8 +54,10 @@ func (s *SalesLoft) issue(refresh string, now time.Time) []byte {
 		"access_token": token, "token_type": "bearer", "scope": "public",
 		"expires_in": int(s.o.TokenLife.Seconds()), "created_at": now.Unix(),
 	}
+	if spends != "" {
+		g.spends[token] = spends
+	}
 	if refresh != "" {
-		g.newest = token
 		answer["refresh_token"] = refresh
 	}
 	body, err := json.Marshal(answer)
@@ -76,8 +80,9 @@ func (s *SalesLoft) authorized(token string, now time.Time) bool {
 	if !known || !now.Before(until) {
 		return false
 	}
-	if token == s.grant.newest { // the client has the new pair: the old refresh token has done its work
-		s.grant.previous = ""
+	if old, ok := s.grant.spends[token]; ok { // the client has the new pair: the old refresh token has done its work
+		delete(s.grant.refresh, old)
+		delete(s.grant.spends, token)
 	}
 	return true
 }
@@ -94,5 +99,5 @@ func (s *SalesLoft) RevokeGrant() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.grant.access)
-	s.grant.refresh, s.grant.previous = "", ""
+	clear(s.grant.refresh)
 }

@@ -116,7 +116,8 @@ func instant(text string) (int64, bool) {
 // window returns the ids on the page, in order, and how many match in all.
 func (r *resource) window(s *SalesLoft, q query) ([]int64, int) {
 	var ids []int64
-	total, at := 0, func(int) int64 { return 0 }
+	var total int
+	var at func(int) int64                      // the id of the i-th that matches
 	if q.sort == "updated_at" && q.ids == nil { // two binary searches, however large the team
 		low := sort.Search(len(r.index), func(i int) bool { return r.index[i].updated >= q.from })
 		high := max(low, sort.Search(len(r.index), func(i int) bool { return r.index[i].updated > q.to }))
@@ -198,7 +199,7 @@ func (s *SalesLoft) list(dst []byte, r *resource, q query, fault Kind) []byte {
 		}
 		dst = append(dst, echo...)
 	}
-	dst = q.paging(append(dst, `,"paging":`...), len(ids), total)
+	dst = q.paging(append(dst, `,"paging":`...), total)
 	dst = append(dst, `,"sorting":{"sort_by":"`...)
 	dst = append(dst, q.sort...)
 	if q.descending {
@@ -216,7 +217,7 @@ func (s *SalesLoft) list(dst []byte, r *resource, q query, fault Kind) []byte {
 	return append(dst, `]}`...)
 }
 
-func (q query) paging(dst []byte, got, total int) []byte {
+func (q query) paging(dst []byte, total int) []byte {
 	dst = append(dst, `{"per_page":`...)
 	dst = strconv.AppendInt(dst, int64(q.perPage), 10)
 	dst = append(dst, `,"current_page":`...)

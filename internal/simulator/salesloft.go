@@ -83,7 +83,7 @@ func New(o Options) *SalesLoft {
 	o.TokenLife = orElse(o.TokenLife, 2*time.Hour)
 	o.APIKey = orElse(o.APIKey, APIKey)
 	s := &SalesLoft{o: o, random: rand.New(rand.NewPCG(uint64(o.Seed), 0x5a1e5_10f7))}
-	s.grant = grant{refresh: RefreshToken, access: map[string]time.Time{}}
+	s.grant = grant{refresh: map[string]bool{RefreshToken: true}, spends: map[string]string{}, access: map[string]time.Time{}}
 	now := time.Now()
 	s.stamped = micros(now.Add(o.Skew))
 	for i, n := range []int{o.People, o.Accounts, o.Calls, o.Emails, o.Cadences, o.CadenceMemberships, o.Notes, o.Users} {

@@ -66,10 +66,10 @@ func (s *SalesLoft) answer(header http.Header, q *http.Request, dst []byte) repl
 		name = r.path
 	}
 	fault := s.hit(name)
-	switch {
-	case fault.Kind == Status:
+	switch fault.Kind {
+	case Status:
 		return reply{status: fault.Status, body: failure(dst, fault.Status)}
-	case fault.Kind == HTML:
+	case HTML:
 		return reply{status: http.StatusOK, body: append(dst, loginPage...), html: true}
 	}
 	token, bearer := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")

@@ -490,7 +490,7 @@ func (b *binder) paths(stream string, list []string) []string {
 // address adds the origin of a `url:` to those that may see credentials: it must be known before anything is asked.
 func (b *binder) address(req *Request) {
 	t := req.list.url
-	head := ""
+	var head string
 	switch {
 	case t.parts == nil:
 		head, _ = t.literal.(string)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,14 +23,17 @@ const snapshotStream = `
     paginator: {type: page}
 `
 
-// numbered serves pages of size by number, in the order of things, which before may change.
-func numbered(size int, things *[]thing, before func(q asked)) server {
+// numbered serves pages of 100 by number, in the order of things, which before may change.
+func numbered(things *[]thing, before func(q asked)) server {
+	const size = 100
 	return func(q asked) any {
 		if before != nil {
 			before(q)
 		}
-		var n int
-		fmt.Sscan(q.query.Get("page"), &n)
+		n, err := strconv.Atoi(q.query.Get("page"))
+		if err != nil {
+			panic(err)
+		}
 		data := []any{}
 		for i := (n - 1) * size; i < min(n*size, len(*things)); i++ {
 			data = append(data, (*things)[i].json())
@@ -41,7 +45,7 @@ func numbered(size int, things *[]thing, before func(q asked)) server {
 // P9, D2: a snapshot over numbered pages that hold still is complete.
 func TestP9StillPagesAreComplete(t *testing.T) {
 	things := many(250, time.Second)
-	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, nil))
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, nil))
 	if diff := cmp.Diff(ids(1, 250), distinct(got.keys)); got.err != nil || diff != "" || !got.complete || got.checkpoint.Drifting {
 		t.Error(got.err, diff, got.complete, got.checkpoint)
 	}
@@ -49,7 +53,7 @@ func TestP9StillPagesAreComplete(t *testing.T) {
 		t.Errorf("%d pages: without an echo only an empty page is the end (P10)", got.pages)
 	}
 	echo := strings.Replace(snapshotStream, "type: page", "type: page, size_echo: size", 1)
-	if got := newDriver(t, bound(t, echo, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, nil)); got.pages != 3 {
+	if got := newDriver(t, bound(t, echo, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, nil)); got.pages != 3 {
 		t.Errorf("%d pages with an echo", got.pages)
 	}
 }
@@ -58,7 +62,7 @@ func TestP9StillPagesAreComplete(t *testing.T) {
 // walked again from its start.
 func TestP9DriftIsWalkedAgain(t *testing.T) {
 	things := many(250, time.Second)
-	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, func(q asked) {
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, func(q asked) {
 		if q.n == 2 { // one row is inserted in front, another leaves for the end: 101 moves up, 100 is seen twice
 			things = append([]thing{{999, noon}}, things...)
 		}
@@ -75,14 +79,14 @@ func TestP9DriftIsWalkedAgain(t *testing.T) {
 func TestP9NeverStillIsDrifting(t *testing.T) {
 	things := many(250, time.Second)
 	churn := func(asked) { things = append([]thing{{1000 + len(things), noon}}, things...) }
-	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, churn))
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, churn))
 	if got.err != nil || got.complete || got.checkpoint == nil || !got.checkpoint.Drifting || len(got.notices) != 1 {
 		t.Errorf("%v complete %v %+v %q", got.err, got.complete, got.checkpoint, got.notices)
 	}
 	if walks := strings.Count(strings.Join(got.queries, "\n")+"\n", "page=1\n"); walks != 4 {
 		t.Errorf("%d walks", walks)
 	}
-	still := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, *got.checkpoint, 0, numbered(100, &things, nil))
+	still := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, *got.checkpoint, 0, numbered(&things, nil))
 	if still.checkpoint.Drifting || still.quiet {
 		t.Errorf("the mark stays: %+v", still.checkpoint)
 	}
@@ -92,7 +96,7 @@ func TestP9NeverStillIsDrifting(t *testing.T) {
 func TestP9NewerThanTheStartIsDrift(t *testing.T) {
 	things := many(250, time.Second)
 	d := newDriver(t, bound(t, listStream, nil))
-	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, func(q asked) {
+	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, func(q asked) {
 		d.now = noon.Add(time.Duration(q.n) * 10 * time.Second)
 		if q.n == 2 { // id 1 is deleted and 500 created: 101 is on page 1 now, and nobody is seen twice
 			things = append(things[1:], thing{500, d.now.Add(-time.Second)})
@@ -103,7 +107,7 @@ func TestP9NewerThanTheStartIsDrift(t *testing.T) {
 	}
 	future := many(50, time.Second)
 	future = append(future, thing{99, noon.AddDate(80, 0, 0)})
-	if got := newDriver(t, bound(t, listStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &future, nil)); got.checkpoint.Drifting {
+	if got := newDriver(t, bound(t, listStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&future, nil)); got.checkpoint.Drifting {
 		t.Error("a record dated 2106 is no sign of drift")
 	}
 }
@@ -113,7 +117,7 @@ func TestP9SightingsAreBounded(t *testing.T) {
 	src := bound(t, snapshotStream, nil)
 	src.SetLimits(Limits{Sightings: 150})
 	things := many(250, time.Second)
-	if got := newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(100, &things, nil)); got.err != nil || got.complete {
+	if got := newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, numbered(&things, nil)); got.err != nil || got.complete {
 		t.Error(got.err, got.complete)
 	}
 }
@@ -260,7 +264,7 @@ func TestP9IgnoredPageHalts(t *testing.T) {
 	things := many(100, time.Second)
 	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
 		q.query.Set("page", "1")
-		return numbered(100, &things, nil)(q)
+		return numbered(&things, nil)(q)
 	})
 	want(t, got.err, cdc.Halt, "the page was ignored")
 }

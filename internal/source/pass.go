@@ -198,7 +198,7 @@ func (p *Position) beginTimestamp(resumed bool) error {
 			p.deep = true
 			back = max(back, inc.deepSpan)
 		}
-		p.lower = inc.unfolded(p.high, back)
+		p.lower = inc.unfolded(inc.base(cp.Since, p.high), back)
 	}
 	p.owes = !p.lower.isZero()
 	p.anchor, p.from = p.lower, p.lower
@@ -228,6 +228,16 @@ func (p *Position) parse(text string) (mark, error) {
 			"the stored cursor %q cannot be read: %w", text, err)
 	}
 	return mark{text, at}, nil
+}
+
+// base is the place that a lookback counts from: the cursor, or the beginning of the last pass where that is earlier. A pass
+// may have stood still on its way, for a pause of the server's or a crash, and its cursor then got further than what was
+// committed late behind it: a record of before the pause that shows itself after it would be out of reach for good (P12).
+func (inc *incremental) base(since time.Time, cursor mark) mark {
+	if inc.lookback == 0 || since.IsZero() || !since.Before(cursor.at) {
+		return cursor
+	}
+	return inc.mark(since)
 }
 
 // reach returns from where to ask so that an honest server shows everything from m less back on.

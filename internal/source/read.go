@@ -24,7 +24,8 @@ func (s *splitter) read(list, pos int) (int, error) {
 	if err != nil && !errors.Is(err, record.ErrSize) {
 		return s.unreadable(rd, list, pos, end, err)
 	}
-	return end, s.record(rd, list, err)
+	s.record(rd, list, err)
+	return end, nil
 }
 
 // same recognises an unchanged record. Its key is looked for in text that nobody has checked, so what is found proves
@@ -142,8 +143,8 @@ func (s *splitter) park(rec *Record, what string, err error) {
 	rec.Err = e
 }
 
-// record takes what is wanted of the record that the scanner has just read.
-func (s *splitter) record(rd *reader, list int, fault error) error {
+// record takes what is wanted of the record that the scanner has just read. fault is what is wrong with it as a whole.
+func (s *splitter) record(rd *reader, list int, fault error) {
 	sc, st := rd.scanner, rd.stream
 	rec := Record{Stream: st.Index, Raw: sc.Record, Value: sc.ValueSpan, Hash: sc.Hash}
 	rec.RawHash = record.RawHash(rec.Raw.Of(s.body))
@@ -165,14 +166,14 @@ func (s *splitter) record(rd *reader, list int, fault error) error {
 		rec.Version = v
 	}
 	if rec.Err == nil {
-		s.kind(rd, list, &rec)
+		s.kind(rd, &rec)
 	}
 	if st.LogFeed {
 		if s.entry(rd, &rec, &w) {
 			s.page.Skipped++ // P13: read before
 			w.read = true
 			s.add(w)
-			return nil
+			return
 		}
 	}
 	if rec.Err != nil {
@@ -180,7 +181,6 @@ func (s *splitter) record(rd *reader, list int, fault error) error {
 	}
 	s.page.Records = append(s.page.Records, rec)
 	s.add(w)
-	return nil
 }
 
 // recordCursor reads the cursor field. A null cursor moves nothing and counts as a tie (P8); one that cannot be read parks
@@ -245,7 +245,7 @@ func (s *splitter) version(rd *reader, w *row) (cdc.Version, error) {
 
 // kind decides what the sighting means. What upstream declares deleted is not asked for its filter: a stub of a record
 // seldom has the fields (P20).
-func (s *splitter) kind(rd *reader, list int, rec *Record) {
+func (s *splitter) kind(rd *reader, rec *Record) {
 	st := rd.stream
 	if st.delete != nil {
 		gone, err := st.delete.eval(s.body, rd.scanner.Spans, &s.vars)

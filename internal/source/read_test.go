@@ -121,7 +121,7 @@ func TestP19BadRecordsAreParked(t *testing.T) {
 			if got.checkpoint.Cursor != "2026-03-10T11:59:00Z" {
 				t.Errorf("what parks commits with the cursor: %+v", got.checkpoint)
 			}
-			if keyless := !strings.Contains("strange cursor large", c.name); got.complete == keyless {
+			if keyless := c.name != "strange cursor" && c.name != "large"; got.complete == keyless {
 				t.Errorf("complete %v: who is parked without a key is not sighted (D2)", got.complete)
 			}
 		})

@@ -503,6 +503,9 @@ func (s *splitter) finish(next *Position) {
 	} else {
 		cp.Ended = next.began
 	}
+	if inc := s.request.incremental; inc != nil && inc.kind == timestampCursor {
+		cp.Since = next.began
+	}
 	if next.deep || next.fresh && s.request.incremental != nil && s.request.incremental.deepEvery > 0 {
 		cp.Deep = cp.Ended
 	}

@@ -117,7 +117,7 @@ func (r *recents) list(next *Position) []string {
 	var low time.Time
 	if inc != nil && inc.kind == timestampCursor && next.checkpoint.Cursor != "" {
 		if at, err := inc.record.parse([]byte(next.checkpoint.Cursor)); err == nil {
-			m := inc.unfolded(mark{next.checkpoint.Cursor, at}, max(inc.lookback, inc.deepSpan))
+			m := inc.unfolded(inc.base(next.checkpoint.Since, mark{next.checkpoint.Cursor, at}), max(inc.lookback, inc.deepSpan))
 			low = inc.floor(m.at).Add(-2 * inc.granularity) // P11 asks a granule earlier
 		}
 	}

@@ -508,7 +508,7 @@ func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *y
 }
 
 func (s *streamReader) formats(in *incremental, n, at *yaml.Node) {
-	record, request, zone := "rfc3339", "", ""
+	var record, request, zone string
 	switch {
 	case n == nil:
 		s.fail(at, "incremental timestamp needs `format`: rfc3339, date, unix, unix_ms, unix_us, unix_ns, or a pattern")

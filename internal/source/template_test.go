@@ -287,14 +287,20 @@ func FuzzTemplate(f *testing.F) {
 	})
 }
 
-// TestShapes proves that what the definition of shapes says has arrived where passes look for it.
-func TestShapes(t *testing.T) {
+// shapes is the definition that TestShapes and TestShapesOfFeeds look at.
+func shapes(t *testing.T) *Source {
+	t.Helper()
 	data, err := os.ReadFile("testdata/good/shapes.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := mustBind(t, string(data), map[string]any{"key": "k"})
-	loans, issues, contacts, events, changes := s.Requests[0], s.Requests[1], s.Requests[2], s.Requests[3], s.Requests[4]
+	return mustBind(t, string(data), map[string]any{"key": "k"})
+}
+
+// TestShapes proves that what the definition of shapes says has arrived where passes look for it.
+func TestShapes(t *testing.T) {
+	s := shapes(t)
+	loans, issues, contacts := s.Requests[0], s.Requests[1], s.Requests[2]
 	if loans.incremental.kind != opaqueCursor || loans.incremental.next.String() != "cursor" || loans.incremental.more.text() != "hasMoreResults" {
 		t.Errorf("loans %+v", loans.incremental)
 	}
@@ -308,6 +314,12 @@ func TestShapes(t *testing.T) {
 	if in.settle != 10*time.Second || in.deepEvery != time.Hour || in.deepSpan != 12*time.Hour || contacts.paginator.next.String() != "paging.next.after" {
 		t.Errorf("contacts %+v", in)
 	}
+}
+
+// TestShapesOfFeeds proves the same of feeds.
+func TestShapesOfFeeds(t *testing.T) {
+	s := shapes(t)
+	events, changes := s.Requests[3], s.Requests[4]
 	if st := events.Streams[0]; !st.LogFeed || st.Versioned || len(events.errors) != 2 || events.errors[0].do != doExpired {
 		t.Errorf("events %+v", st)
 	}

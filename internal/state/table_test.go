@@ -124,17 +124,18 @@ func (m *model) drop() {
 
 func (m *model) touch(k string, hint record.RawHint, seen uint32) {
 	e, staged := m.top(k)
-	if !staged {
+	switch {
+	case staged && e == nil:
+		return
+	case staged:
+		e.touch(hint)
+	default:
 		c, ok := m.committed[k]
 		if !ok {
 			return
 		}
 		c.touch(hint)
 		m.committed[k] = c
-	} else if e == nil {
-		return
-	} else {
-		e.touch(hint)
 	}
 	m.sight(k, seen)
 }

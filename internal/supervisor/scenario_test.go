@@ -89,6 +89,10 @@ func imagine(seed int64) scenario {
 			Tokens: true, TokenLife: time.Duration(2+r.IntN(10)) * time.Minute, TokenGrace: true,
 		})
 	}
+	if seed%8 == 0 {
+		s.imagineAbsence(r)
+		return s
+	}
 	s.imagineWire(r)
 	s.imagineBrokers(r)
 	s.imagineHTTP(r)
@@ -99,6 +103,25 @@ func imagine(seed int64) scenario {
 		})
 	}
 	return s
+}
+
+// imagineAbsence is a seed of its own kind: everybody is away in the middle of a pass, for longer than a lookback, while many
+// changes become visible late.
+func (s *scenario) imagineAbsence(r *rand.Rand) {
+	s.Instances, s.Chaos = 1, 14*time.Minute
+	for i := range s.Teams {
+		t := &s.Teams[i]
+		t.People, t.LateCommits, t.Lateness, t.Ties = 300, 0.5, 100*time.Second, 0
+		t.PageCap, t.Latency, t.RateBudget, t.ChangesPerSecond = 10, time.Second, 600, 1
+	}
+	if r.IntN(2) == 0 {
+		s.Wire = []wireFault{{API: "GET", N: 150 + r.IntN(150), Do: crashAfter, For: 7 * time.Minute}}
+		return
+	}
+	for i := range s.Teams { // or it is told to wait for a minute, two, four
+		s.HTTP = append(s.HTTP, httpFault{Team: i, Fault: simulator.Fault{
+			Kind: simulator.Status, Status: 429, Resource: "people", Skip: 60 + r.IntN(100), Times: 3}})
+	}
 }
 
 func (s *scenario) imagineWire(r *rand.Rand) {

@@ -28,7 +28,7 @@ var (
 )
 
 // usualSeeds are run by make test.
-const usualSeeds = "1-8"
+const usualSeeds = "5-16"
 
 func seeds(t *testing.T) (from, to int64) {
 	text := *simSeeds

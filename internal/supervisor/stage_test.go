@@ -92,7 +92,7 @@ func raise(t testing.TB, sc scenario) *stage {
 	}
 	for i, o := range sc.Teams {
 		s.teams = append(s.teams, simulator.New(o))
-		s.serve(s.teams[i].Handler(), 8081+i)
+		s.serve(s.witness(i, s.teams[i].Handler()), 8081+i)
 	}
 	for _, f := range sc.HTTP {
 		s.teams[f.Team].Fail(f.Fault)
@@ -106,6 +106,31 @@ func raise(t testing.TB, sc scenario) *stage {
 		go in.live()
 	}
 	return s
+}
+
+// witness logs what the token endpoint was asked and answered.
+func (s *stage) witness(team int, h http.Handler) http.Handler {
+	log := s.log.logger(fmt.Sprint("api-", team))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			h.ServeHTTP(w, r)
+			return
+		}
+		seen := &status{ResponseWriter: w}
+		defer func() { log.Info("token request", "token", r.PostForm.Get("refresh_token"), "status", seen.code) }()
+		h.ServeHTTP(seen, r)
+	})
+}
+
+// status remembers what was answered.
+type status struct {
+	http.ResponseWriter
+	code int
+}
+
+func (s *status) WriteHeader(code int) {
+	s.code = code
+	s.ResponseWriter.WriteHeader(code)
 }
 
 func (s *stage) serve(h http.Handler, port int) {

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"tidemark/internal/simulator"
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestSourcesListAndShow(t *testing.T) {
+	s := &stage{T: t}
+	s.want(0, []string{"sources", "list"}, "salesloft  oauth2 refresh_token", "refresh_token*", "[start_date]", "people accounts", "couchdb    basic")
+	s.want(0, []string{"sources", "show", "couchdb"}, "source: couchdb", "last_seq")
+	s.want(1, []string{"sources", "show", "couchbd"}, "no definition is called")
+	s.want(2, []string{"sources", "tset"}, `did you mean "test"`)
+	s.want(0, []string{"sources", "-h"}, "connector sources check FILE...")
+	s.want(0, []string{"sources", "test", "-h"}, "-replay")
+}
+
+// All mistakes of all files, each with its place.
+func TestSourcesCheckSaysEverything(t *testing.T) {
+	s := &stage{T: t}
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	text := strings.Replace(read(t, "testdata/team.yaml"), "primary_key: id", "primary_keys: id", 1)
+	text = strings.Replace(text, "interval: 1s", "interval: soon", 1)
+	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	schema := filepath.Join(dir, "schema.yaml")
+	if err := os.WriteFile(schema, []byte(strings.Replace(read(t, "testdata/team.yaml"), "salesloft/person", "salesloft/persona", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.want(0, []string{"sources", "check", "testdata/team.yaml", "salesloft"}, "testdata/team.yaml: ok: source team, streams people", "warning: stream people has no reconciliation")
+	out := s.want(1, []string{"sources", "check", "testdata/team.yaml", bad, schema, filepath.Join(dir, "none.yaml")}, "3 of 4 cannot be used",
+		"none.yaml", "stream people", "primary_keys", "interval")
+	if n := strings.Count(out, bad+":"); n < 2 {
+		t.Errorf("%d lines about %s:\n%s", n, bad, out)
+	}
+}
+
+// The test of a definition shows requests without secrets, and that the second reading publishes nothing (5).
+func TestSourcesTestReadsTwice(t *testing.T) {
+	s := newStage(t)
+	dir := filepath.Join(t.TempDir(), "golden")
+	args := []string{"sources", "test", "testdata/team.yaml", "--config", "base_url=" + s.url}
+	s.env["KEY"] = simulator.APIKey
+	live := s.want(0, append(args, "--config", "key=${KEY}", "--record", dir), "→ GET "+s.url+"/v2/people?", "Authorization: Bearer ***", "← 200",
+		"people: 2 pages, 200 records: 199 would be published (r: 199), 1 suppressed, the pass goes on", "200 records suppressed, nothing would be published again", "recorded 4 exchanges")
+	if strings.Contains(live, simulator.APIKey) {
+		t.Error("the key is printed")
+	}
+	s.sim.Change("people", 50) // what is recorded stays as it was
+	before := s.sim.Stats().Requests
+	replayed := s.want(0, append(args, "--replay", dir))
+	if after := s.sim.Stats().Requests; after != before {
+		t.Errorf("a replay asked the API %d times", after-before)
+	}
+	if got, want := replayed, live[:strings.Index(live, "recorded ")]; got != want {
+		t.Errorf("the replay says something else:\n%s\nthan the recording:\n%s", got, want)
+	}
+	for _, e := range must(os.ReadDir(dir)) {
+		if strings.Contains(read(t, filepath.Join(dir, e.Name())), simulator.APIKey) {
+			t.Errorf("%s holds the key", e.Name())
+		}
+	}
+	s.want(1, append(args, "--replay", dir, "--since", "2020-01-01T00:00:00Z"), "no recorded answer to GET")
+	s.want(1, append(args, "--config", "key=${KEY}", "--record", dir), "not empty")
+	s.want(0, append(args, "--config", "key=${KEY}", "--since", "2126-01-01T00:00:00Z", "--pages", "1"), "updated_at%5Bgte%5D=2125-12-31T23%3A55%3A00Z")
+	s.want(2, append(args, "--config", "key=${KEY}", "--since", "yesterday"), "is no cursor of stream people")
+	s.want(1, append(args, "--config", "key=nonsense"), "401", "The credential is not accepted")
+	s.want(1, []string{"sources", "test", "testdata/team.yaml"}, "config.base_url is missing", "--config name=value")
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// A field that differs from answer to answer is named, since it would be published at every pass.
+func TestSourcesTestNamesVolatileFields(t *testing.T) {
+	s := &stage{T: t}
+	var n atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		record := map[string]any{"id": q.URL.Query().Get("shop"), "name": "x", "rendered": n.Add(1), "secret": q.Header.Get("X-Api-Key")}
+		_ = json.NewEncoder(w).Encode([]any{record, map[string]any{"name": "without a key"}})
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	text := `source: shop
+config: {url: {}, key: {secret: true}, shops: {type: list}}
+base_url: "{{ config.url }}"
+authenticator: {type: api_key, header: x-api-key, value: "{{ config.key }}"}
+streams:
+  things:
+    path: /things
+    partition: {shop: "{{ config.shops }}"}
+    query: {shop: "{{ partition.shop }}"}
+    records: .
+    primary_key: id
+    paginator: {type: none}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("swordfish\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"sources", "test", file, "--config", "url=" + server.URL, "--config", "key=@" + key, "--config", "shops=a", "--config", "shops=b"}
+	out := s.want(1, args, "partition shop=a (1 of 2", "X-Api-Key: ***", "differs in rendered", "FAIL: 1 record would be published again", "FAIL: 1 record would go to the dead-letter topic", "parked:")
+	if strings.Contains(out, "swordfish") {
+		t.Error("the key is printed:\n" + out)
+	}
+	s.want(1, append(args, "--partition", "shop=b"), `["b","b"]`)
+	s.want(2, append(args, "--partition", "shop=c"), "it has shop=a shop=b")
+}
+
+// (9): a test does not spend the refresh token of a grant that rotates.
+func TestSourcesTestSpendsNoRefreshToken(t *testing.T) {
+	s := newStage(t)
+	args := []string{"sources", "test", "salesloft", "--stream", "users", "--config", "client_id=x", "--config", "base_url=" + s.url + "/v2",
+		"--config", "token_url=" + s.url + "/oauth/token", "--config", "client_secret=xxxx", "--config", "refresh_token=" + simulator.RefreshToken}
+	s.want(1, args, "good for one use", "--access-token-file")
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(simulator.APIKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.want(0, append(args, "--access-token-file", token), "users: 1 page, 5 records: 5 would be published", "the pass ended")
+	if n := s.sim.Stats().Refreshes; n != 0 {
+		t.Errorf("%d refreshes", n)
+	}
+}
