@@ -19,14 +19,13 @@ import (
 	"tidemark/internal/supervisor"
 )
 
-// theatre is the demo's stage: the simulated API, the deployment, and what was printed so far.
+// theatre is the demo's stage: the simulated API, and the deployment.
 type theatre struct {
-	p    *program
-	d    *deployment
-	sim  *simulator.SalesLoft
-	all  []declared
-	sup  *supervisor.Supervisor
-	seen int
+	p   *program
+	d   *deployment
+	sim *simulator.SalesLoft
+	all []declared
+	sup *supervisor.Supervisor
 }
 
 // demo shows the main job in one process, and judges it at the end.

@@ -26,7 +26,8 @@ func TestSIGTERMDuringAPass(t *testing.T) {
 	topic := b.name + ".crm.people"
 	admin := kadm.NewClient(b.client())
 	var took []time.Duration
-	committed, sent := 0, int64(0)
+	var committed int
+	var sent int64
 	for n := range stops {
 		connector := b.connector("one", "VALUE_FORMAT=json")
 		enough := int64(committed + people/(stops+2))

@@ -38,9 +38,10 @@ var errVerdict = errors.New("the verdict is printed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	p := &program{out: os.Stdout, err: os.Stderr, env: os.LookupEnv, terminal: isTerminal(os.Stdout)}
-	os.Exit(p.main(ctx, os.Args[1:]))
+	code := p.main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
 }
 
 // main runs a command and decides the exit code: 0 done, 1 failed, 2 called wrongly.

@@ -73,7 +73,7 @@ func serveSimulator(sim *simulator.SalesLoft, address string) (url string, stop 
 	return "http://" + listener.Addr().String(), func() {
 		server.Close()
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			listener.Close()
+			_ = listener.Close() // Serve broke off, and has closed it most likely
 		}
 	}, nil
 }

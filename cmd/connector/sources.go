@@ -143,7 +143,7 @@ func sourcesCheck(_ context.Context, p *program, args []string) error {
 		return err
 	}
 	if len(files) == 0 {
-		return fmt.Errorf("%w: which file? connector sources check FILE...", errUsage)
+		return fmt.Errorf("%w: which file? (connector sources check FILE...)", errUsage)
 	}
 	wrong := 0
 	for _, file := range files {
@@ -183,7 +183,7 @@ func problems(err error) string {
 func schemasOf(d *source.Definition) error {
 	src, err := d.Bind("example", placeholders(d), source.Overrides{})
 	if err != nil {
-		return nil // a matter of the values, which only a connection has
+		return nil //nolint:nilerr // a matter of the values, which only a connection has
 	}
 	var errs []error
 	for _, st := range src.Streams {

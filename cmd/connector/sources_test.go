@@ -71,8 +71,8 @@ func TestSourcesTestReadsTwice(t *testing.T) {
 	if after := s.sim.Stats().Requests; after != before {
 		t.Errorf("a replay asked the API %d times", after-before)
 	}
-	if got, want := replayed, live[:strings.Index(live, "recorded ")]; got != want {
-		t.Errorf("the replay says something else:\n%s\nthan the recording:\n%s", got, want)
+	if want, _, ok := strings.Cut(live, "recorded "); !ok || replayed != want {
+		t.Errorf("the replay says something else:\n%s\nthan the recording:\n%s", replayed, want)
 	}
 	for _, e := range must(os.ReadDir(dir)) {
 		if strings.Contains(read(t, filepath.Join(dir, e.Name())), simulator.APIKey) {

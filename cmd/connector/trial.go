@@ -25,10 +25,10 @@ import (
 
 // trialFlags are what `sources test` is asked.
 type trialFlags struct {
-	config                       settingsFlag
-	stream, partition, since     string
-	record, replay, access, show string
-	pages, records               int
+	config                   settingsFlag
+	stream, partition, since string
+	record, replay, access   string
+	pages, records           int
 }
 
 // settingsFlag collects --config name=value; a name given again makes a list.
@@ -318,8 +318,8 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 	if err != nil {
 		return err
 	}
-	switch n := second.published(); {
-	case n == 0:
+	switch n := second.published(); n {
+	case 0:
 		r.say("%s: %s suppressed, nothing would be published again", st.Name, counted(int64(second.suppressed), "record"))
 	default:
 		r.failed = true

@@ -290,7 +290,7 @@ func (o *ownership) rescan(w *walk, s *stream, rec *source.Record, rules record.
 	if strings.HasSuffix(rules.Fields, adoptedFields) {
 		hash, err := s.normalHash(rules, rec.Value.Of(body))
 		if err != nil {
-			return 0, nil // it does not fit its schema: publish will park it, with the reason
+			return 0, nil //nolint:nilerr // it does not fit its schema: publish will park it, with the reason
 		}
 		return hash, nil
 	}

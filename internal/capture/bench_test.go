@@ -3,6 +3,7 @@ package capture_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -109,7 +110,7 @@ func (l *library) download(b *testing.B, url string) float64 {
 				_, err = resp.Body.Read(buffer)
 			}
 			resp.Body.Close()
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				b.Fatal(err)
 			}
 		}
@@ -143,7 +144,7 @@ func produce(b *testing.B, o kafka.Options, cluster *embedded.Cluster, topic str
 		records = append(records, out)
 		return nil
 	})
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		b.Fatal(err)
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers()...), kgo.DefaultProduceTopic("limit"),

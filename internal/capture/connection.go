@@ -69,6 +69,7 @@ type Connection struct {
 
 	asked        chan chan Status
 	now          atomic.Pointer[Phase]
+	running      atomic.Bool
 	stopFetching context.CancelCauseFunc
 }
 
@@ -109,8 +110,12 @@ func New(o Options) (*Connection, error) {
 	return c, nil
 }
 
-// Close gives the tables' memory back. It is called after Run has returned.
+// Close gives the tables' memory back. It is called after Run has returned; of a connection that was abandoned to the fence
+// and still runs (K11) the memory goes with the process.
 func (c *Connection) Close() {
+	if c.running.Load() {
+		return
+	}
 	for _, s := range c.streams {
 		s.table.Close()
 	}
@@ -161,13 +166,15 @@ func (c *Connection) credential() (fetch.Credential, error) {
 // Run owns the connection and captures until ctx ends, assigned says no, or something halts it: it returns nil in the first
 // two cases. Every other trouble ends the ownership and begins another (K9, K14): that is the only way of recovery.
 func (c *Connection) Run(ctx context.Context, assigned func() bool) error {
+	c.running.Store(true)
+	defer c.running.Store(false)
 	for failures := 0; ; {
 		began := time.Now()
 		err := c.own(ctx, assigned)
 		switch remedy, scope := cdc.Verdict(err); {
 		case ctx.Err() != nil:
 			c.phase("stopped")
-			return nil
+			return nil //nolint:nilerr // we were told to stop: what the ownership died of is that
 		case assigned != nil && !assigned():
 			c.phase("waiting")
 			return nil

@@ -77,7 +77,7 @@ func lay(t *testing.T, extra ...kfake.Opt) *bed {
 		Brokers: cluster.Brokers(), Name: "test", Instance: "one", Shards: 2, Dial: b.wire.dial,
 		Alarm: func(where, what string) { fmt.Fprintln(b.alarms, where+": "+what) },
 		// A broker that does not answer is noticed sooner than in production.
-		Deadlines: kafka.Deadlines{Admin: 3 * time.Second, EndTxn: 3 * time.Second, Flush: 5 * time.Second, Delivery: 6 * time.Second, Stall: 5 * time.Second},
+		Deadlines: kafka.Deadlines{Admin: 3 * time.Second, EndTxn: 2 * time.Second, Flush: 5 * time.Second, Delivery: 6 * time.Second, Stall: 5 * time.Second},
 	}
 	b.system(b.kafka)
 	return b
@@ -940,4 +940,23 @@ func avro(b *bed, s settings) settings {
 		o.Registry = registry
 	}
 	return s
+}
+
+// lost loses the n-th transactions' EndTxn with all its repetitions, until the connection is owned anew.
+func lost(what string, numbers ...int) func(kmsg.Key, []byte) strike {
+	seen, losing := 0, false
+	return func(k kmsg.Key, _ []byte) strike {
+		switch {
+		case k == kmsg.InitProducerID:
+			losing = false
+		case k == kmsg.EndTxn && losing:
+			return strike{lose: what}
+		case k == kmsg.EndTxn:
+			if seen++; slices.Contains(numbers, seen) {
+				losing = true
+				return strike{lose: what}
+			}
+		}
+		return strike{}
+	}
 }

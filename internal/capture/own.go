@@ -97,7 +97,7 @@ func (o *ownership) release() {
 	}
 	o.session.Close() // ends a commit under way
 	if o.committing != nil {
-		<-o.committed
+		<-o.committed //nolint:errcheck // a commit that was cut has no say: what became of it is read from Kafka (K9)
 	}
 	o.fetchers.Wait()
 	for _, s := range o.streams {
@@ -321,7 +321,7 @@ func (o *ownership) fail(w *walk, err error) error {
 	now := time.Now()
 	switch {
 	case o.ctx.Err() != nil:
-		return nil // the ownership ends; whoever ended it says why
+		return nil //nolint:nilerr // the ownership ends; whoever ended it says why
 	case remedy == cdc.Reopen, scope >= cdc.Connection && remedy == cdc.Halt:
 		return err
 	case remedy == cdc.Halt && scope == cdc.Stream:

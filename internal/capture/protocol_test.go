@@ -218,10 +218,14 @@ func TestK15RefusedByTheBroker(t *testing.T) {
 		shop.put(row(i, "v", "fine"))
 	}
 	shop.put(row(25, "v", "poison"))
+	if err := b.cluster.Kafka().CreateTopic("test.c.things", 6, map[string]string{"cleanup.policy": "compact"}); err != nil {
+		t.Fatal(err)
+	}
+	id := b.cluster.Kafka().TopicInfo("test.c.things").TopicID
 	b.cluster.Kafka().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "test.c.things", Err: kerr.InvalidRecord, Count: -1, When: func(r kmsg.Request) bool {
 		for _, topic := range r.(*kmsg.ProduceRequest).Topics {
 			for _, p := range topic.Partitions {
-				if strings.Contains(string(p.Records), "poison") {
+				if (topic.TopicID == id || topic.Topic == "test.c.things") && strings.Contains(string(p.Records), "poison") {
 					return true
 				}
 			}
@@ -230,7 +234,9 @@ func TestK15RefusedByTheBroker(t *testing.T) {
 	}})
 	s := settings{definition: things, config: config, change: func(o *capture.Options) { o.Kafka.Compression = "none" }}
 	c := b.start(s)
-	st := c.await("all but one", func(s capture.Status) bool { return len(s.Streams) > 0 && counts(s).Read == 49 && s.Streams[0].Parked == 1 })
+	st := c.await("all but one", func(s capture.Status) bool {
+		return len(s.Streams) > 0 && counts(s).Read == 49 && s.Streams[0].Parked == 1
+	})
 	c.passes(1)
 	c.end()
 	if st.Reopened != 1 {
@@ -284,15 +290,14 @@ func TestK19TokenInHandSurvives(t *testing.T) {
 					h.ServeHTTP(w, r)
 				})
 			})
-			struck := false
-			b.wire.strikes(func(k kmsg.Key, _ []byte) strike {
+			plan := lost(lose, 1)
+			b.wire.strikes(func(k kmsg.Key, p []byte) strike {
 				mu.Lock()
 				defer mu.Unlock()
-				if k != kmsg.EndTxn || !armed || struck {
+				if !armed {
 					return strike{}
 				}
-				struck = true
-				return strike{lose: lose}
+				return plan(k, p)
 			})
 			s := b.salesloft(api)
 			c := b.start(s)
@@ -327,8 +332,8 @@ func TestK19TokenInHandSurvives(t *testing.T) {
 // keeps changing: each state once, in order, and every transaction whole ((1), (2), (4), (5), K9, K13, K14, K16).
 func TestInvariantsOverLostCommits(t *testing.T) {
 	for name, hit := range map[string]func(*bed){
-		"lost request": func(b *bed) { b.wire.strikes(nth(kmsg.EndTxn, strike{lose: "request"}, 4, 14)) },
-		"lost answer":  func(b *bed) { b.wire.strikes(nth(kmsg.EndTxn, strike{lose: "answer"}, 4, 14)) },
+		"lost request": func(b *bed) { b.wire.strikes(lost("request", 4, 14)) },
+		"lost answer":  func(b *bed) { b.wire.strikes(lost("answer", 4, 14)) },
 		"refused": func(b *bed) {
 			fault := kfake.Fault{Keys: []kmsg.Key{kmsg.EndTxn}, Err: kerr.InvalidTxnState, TopLevel: true, When: after(5)}
 			b.cluster.Kafka().Fault(fault)
@@ -375,10 +380,12 @@ func TestLostCommitIsReadAgainAtOnce(t *testing.T) {
 	shop, config := b.shelf(row(1, "v", 1))
 	s := settings{definition: strings.Replace(things, "interval: 200ms", "interval: 24h", 1), config: config}
 	c := b.start(s)
-	c.await("the first pass", func(s capture.Status) bool { return len(s.Streams) > 0 && counts(s).Read == 1 && s.Partitions[0].Passes == 1 })
+	c.await("the first pass", func(s capture.Status) bool {
+		return len(s.Streams) > 0 && counts(s).Read == 1 && s.Partitions[0].Passes == 1
+	})
 	c.end()
 	shop.put(row(1, "v", 2))
-	b.wire.strikes(nth(kmsg.EndTxn, strike{lose: "request"}, 2)) // the first is the owner record's
+	b.wire.strikes(lost("request", 2)) // the first is the owner record's
 	c = b.start(s)
 	c.await("the change", func(s capture.Status) bool { return len(s.Streams) > 0 && s.Reopened == 1 && counts(s).Updated == 1 })
 	c.end()
@@ -499,4 +506,3 @@ func TestEveryEventSaysWhoAndWhere(t *testing.T) {
 		t.Errorf("ids %q", ids)
 	}
 }
-

@@ -56,12 +56,16 @@ func newStream(spec *source.Stream, request *source.Request, origin *codec.Origi
 // begin prepares a stream that Kafka knows nothing of: the hash's seed is drawn at first owning and travels with the first
 // transaction (K5).
 func (s *stream) begin() error {
-	var seed [8]byte
-	if _, err := crand.Read(seed[:]); err != nil {
-		return fmt.Errorf("draw the hash seed of stream %s: %w", s.spec.Name, err)
+	seed := s.meta.Seed // drawn in an ownership before this one, which committed nothing: what the broker refused is known by it (K15)
+	if seed == 0 {
+		var drawn [8]byte
+		if _, err := crand.Read(drawn[:]); err != nil {
+			return fmt.Errorf("draw the hash seed of stream %s: %w", s.spec.Name, err)
+		}
+		seed = offsets.Hex(binary.LittleEndian.Uint64(drawn[:]))
 	}
 	s.meta = offsets.Stream{
-		Seed: offsets.Hex(binary.LittleEndian.Uint64(seed[:])), KeyType: s.spec.KeyType, Key: s.spec.KeyPrint,
+		Seed: seed, KeyType: s.spec.KeyType, Key: s.spec.KeyPrint,
 		Topic: s.topic.Name, TopicID: s.topic.ID, Partitions: s.topic.Partitions,
 	}
 	return nil

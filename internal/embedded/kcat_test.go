@@ -24,8 +24,8 @@ func TestKcat(t *testing.T) {
 		t.Fatal(err)
 	}
 	producer := client(t, c, kgo.TransactionalID("one"))
-	transact(ctx, t, producer, "events", "7", `{"a":1}`, true)
-	transact(ctx, t, producer, "events", "8", `aborted`, false)
+	transact(ctx, t, producer, "7", `{"a":1}`, true)
+	transact(ctx, t, producer, "8", `aborted`, false)
 	kcat := func(args ...string) string {
 		t.Helper()
 		out, err := exec.CommandContext(ctx, "kcat", append([]string{"-b", c.Brokers()[0]}, args...)...).CombinedOutput()

@@ -3,6 +3,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -33,18 +34,27 @@ func withKafka(run func() int) (int, error) {
 	if err != nil {
 		return 1, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	port, err := freePort()
 	if err != nil {
 		return 1, err
 	}
-	defer exec.Command(script, "stop", dir).Run()
+	defer func() {
+		if err := exec.Command(script, "stop", dir).Run(); err != nil {
+			fmt.Fprintln(os.Stderr, script, "stop:", err) // a broker may be left behind
+		}
+	}()
 	out, err := kafkaScript("start", dir, "1", fmt.Sprint(port))
 	if err != nil {
 		return 1, err
 	}
-	os.Setenv("KAFKA_BROKERS", strings.TrimSpace(out))
-	os.Setenv("KAFKA_DIR", dir)
+	if err := errors.Join(os.Setenv("KAFKA_BROKERS", strings.TrimSpace(out)), os.Setenv("KAFKA_DIR", dir)); err != nil {
+		return 1, err
+	}
 	return run(), nil
 }
 
@@ -56,9 +66,9 @@ func freePort() (int, error) {
 			return 0, err
 		}
 		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
+		_ = l.Close() // the broker's bind will tell
 		if c, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+101)); err == nil {
-			c.Close()
+			_ = c.Close() // as above
 			return port, nil
 		}
 	}

@@ -73,7 +73,7 @@ func (e *TopicError) Unwrap() error { return e.Err }
 func BadTopics(err error) []*TopicError {
 	var all []*TopicError
 	walk(err, func(e error) {
-		if t, ok := e.(*TopicError); ok {
+		if t, ok := e.(*TopicError); ok { //nolint:errorlint // walk does the unwrapping: errors.As would find the inner ones again and again
 			all = append(all, t)
 		}
 	})
@@ -86,7 +86,7 @@ func walk(err error, visit func(error)) {
 		return
 	}
 	visit(err)
-	switch u := err.(type) {
+	switch u := err.(type) { //nolint:errorlint // this is the unwrapping
 	case interface{ Unwrap() error }:
 		walk(u.Unwrap(), visit)
 	case interface{ Unwrap() []error }:

@@ -143,7 +143,7 @@ func TestK6LostHasABudget(t *testing.T) {
 	<-gained
 	ctx, cancel := context.WithCancel(b.ctx())
 	cancel()
-	g.Leave(ctx)
+	_ = g.Leave(ctx) // whether it left in order is not the question here
 	<-ended
 }
 

@@ -75,7 +75,7 @@ func follow(ctx context.Context, client *kgo.Client, yield func(Record) error) e
 	for {
 		fetches := client.PollFetches(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is how a reader who follows is told to stop: see Read
 		}
 		var failed error
 		fetches.EachError(func(topic string, _ int32, err error) {

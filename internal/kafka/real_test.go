@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -206,7 +207,9 @@ func (c *chaos) reopen() error {
 		return err
 	}
 	if at, ok := r.state["cursor/c/s/-"]; ok {
-		fmt.Sscan(at, &c.cursor)
+		if c.cursor, err = strconv.Atoi(at); err != nil {
+			c.Fatal(err)
+		}
 	}
 	if c.pending != 0 && c.cursor == c.pending {
 		c.found++
@@ -264,8 +267,10 @@ func (c *chaos) check() {
 	last := map[string]int{}
 	seen := map[int]bool{}
 	for _, r := range c.events(c.topic.Topic) {
-		var n int
-		fmt.Sscan(string(r.Value), &n)
+		n, err := strconv.Atoi(string(r.Value))
+		if err != nil {
+			c.Fatal(err)
+		}
 		if seen[n] {
 			c.Errorf("%d twice", n)
 		}

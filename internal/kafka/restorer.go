@@ -72,7 +72,7 @@ func (r *Restorer) run(o Options, l lane) {
 	defer func() { <-r.slots }()
 	for {
 		if l.full {
-			time.Sleep(gather)
+			<-time.After(gather) // no caller's context ends it: it waits on behalf of all, and not for long
 		}
 		r.mu.Lock()
 		served := slices.DeleteFunc(r.waiting[l], func(w *waiter) bool { return !w.live() })

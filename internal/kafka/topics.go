@@ -304,7 +304,7 @@ func (f *found) info(o Options, t Topic, d kmsg.MetadataResponseTopic, config ka
 	info.MaxMessageBytes, _ = strconv.Atoi(settings["max.message.bytes"])
 	for _, p := range d.Partitions {
 		info.Replicas = min(info.Replicas, len(p.Replicas))
-		if p.Leader < 0 || kerr.ErrorForCode(p.ErrorCode) == kerr.LeaderNotAvailable {
+		if p.Leader < 0 || p.ErrorCode == kerr.LeaderNotAvailable.Code {
 			f.empty = append(f.empty, fmt.Sprintf("%s/%d", t.Name, p.Partition))
 			f.numbers = append(f.numbers, eventsOr(t.Role, p.Partition))
 		}

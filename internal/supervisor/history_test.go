@@ -193,14 +193,15 @@ func (h *history) judge() []string {
 			found = append(found, s.Connection+"/"+s.Name+": "+f)
 		}
 	}
-	for _, l := range firstOf(h.Letters, 5) {
+	found = append(found, firstFew(h.Slow)...) // SIGTERM: within 10 s
+	for _, l := range firstFew(h.Letters) {
 		found = append(found, "parked, although every record is sound: "+l)
 	}
-	for _, l := range firstOf(h.Held, 5) {
+	for _, l := range firstFew(h.Held) {
 		found = append(found, "held, although no version goes back: "+l)
 	}
 	strange := slices.DeleteFunc(slices.Clone(h.Halts), h.expected)
-	for _, l := range firstOf(strange, 5) {
+	for _, l := range firstFew(strange) {
 		found = append(found, "halted without a reason that the scenario has: "+l)
 	}
 	for line := range strings.Lines(h.Log) {
@@ -234,14 +235,14 @@ func (s *streamHistory) judge(owners []string) []string {
 	if err != nil {
 		found = append(found, err.Error())
 	}
-	for _, w := range firstOf(wrong, 5) {
+	for _, w := range firstFew(wrong) {
 		found = append(found, "hashes: "+w)
 	}
 	if int(s.Meta.Count) != len(s.Hashes) { // K16; nothing is deleted here, so there are no graves
 		found = append(found, fmt.Sprintf("the stream record counts %d keys, the hashes topic has %d", s.Meta.Count, len(s.Hashes)))
 	}
 	for _, p := range slices.Sorted(maps.Keys(s.Checkpoints)) {
-		for _, w := range firstOf(judge.Cursors(s.Checkpoints[p]), 5) {
+		for _, w := range firstFew(judge.Cursors(s.Checkpoints[p])) {
 			found = append(found, "cursor of partition "+p+": "+w)
 		}
 	}
@@ -268,10 +269,10 @@ func (s *streamHistory) fenced(owners []string) []string {
 		}
 		last[e.Partition] = now
 	}
-	return firstOf(found, 5)
+	return firstFew(found)
 }
 
-func firstOf(all []string, n int) []string { return all[:min(n, len(all))] }
+func firstFew(all []string) []string { return all[:min(5, len(all))] }
 
 // summary is a line on what happened.
 func (h *history) summary() string {

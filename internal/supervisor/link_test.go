@@ -95,7 +95,7 @@ func (l *link) sever() {
 	}
 	l.mu.Unlock()
 	for _, w := range all {
-		w.Close()
+		_ = w.Close() // nobody is left to tell
 	}
 }
 
@@ -196,7 +196,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 	switch f.Do {
 	case loseRequest:
-		w.Close()
+		_ = w.Close()      // as a network does, without a word
 		return len(p), nil // it was given to the kernel, and never arrived
 	case loseAnswer:
 		w.mu.Lock()
@@ -230,13 +230,13 @@ func (w *wire) deliver(p []byte, d time.Duration) {
 	w.mu.Lock()
 	w.detached = true
 	w.mu.Unlock()
-	w.Close()
+	_ = w.Close() // of a detached wire, it only wakes our reader
 	go func() {
 		defer w.Conn.Close()
 		<-time.After(d)
-		w.Conn.SetDeadline(time.Now().Add(time.Minute))
+		_ = w.Conn.SetDeadline(time.Now().Add(time.Minute)) // where it fails, so does the Write
 		if _, err := w.Conn.Write(p); err == nil {
-			w.Conn.Read(make([]byte, 1))
+			_, _ = w.Conn.Read(make([]byte, 1)) // the broker has taken it, or not: both may happen
 		}
 	}()
 }
@@ -251,7 +251,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	case detached:
 		return 0, io.EOF
 	case mute:
-		w.Close()
+		_ = w.Close() // as above: without a word
 		return 0, io.EOF
 	}
 	if e := w.hold(deadline); e != nil {
@@ -273,7 +273,7 @@ func (w *wire) Close() error {
 	}
 	w.mu.Unlock()
 	if detached {
-		w.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes our reader; what was sent is on its way
+		_ = w.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes our reader, unless it is gone; what was sent is on its way
 		return nil
 	}
 	return w.Conn.Close()

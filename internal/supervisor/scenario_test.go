@@ -89,8 +89,12 @@ func imagine(seed int64) scenario {
 			Tokens: true, TokenLife: time.Duration(2+r.IntN(10)) * time.Minute, TokenGrace: true,
 		})
 	}
-	if seed%8 == 0 {
+	switch seed % 8 {
+	case 0:
 		s.imagineAbsence(r)
+		return s
+	case 4:
+		s.imagineCrowd()
 		return s
 	}
 	s.imagineWire(r)
@@ -121,6 +125,16 @@ func (s *scenario) imagineAbsence(r *rand.Rand) {
 	for i := range s.Teams { // or it is told to wait for a minute, two, four
 		s.HTTP = append(s.HTTP, httpFault{Team: i, Fault: simulator.Fault{
 			Kind: simulator.Status, Status: 429, Resource: "people", Skip: 60 + r.IntN(100), Times: 3}})
+	}
+}
+
+// imagineCrowd is another: runs of equal cursors over many pages, beyond every lookback, that rows leave while they are walked.
+func (s *scenario) imagineCrowd() {
+	s.Chaos, s.Calm = time.Minute, time.Minute
+	for i := range s.Teams {
+		t := &s.Teams[i]
+		t.People, t.Ties, t.ChangesPerSecond = 400, 0.97, 0.15
+		t.PageCap, t.Latency, t.RateBudget = 8, 700*time.Millisecond, -1
 	}
 }
 

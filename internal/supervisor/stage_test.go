@@ -142,7 +142,7 @@ func (s *stage) serve(h http.Handler, port int) {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		server.Serve(listener)
+		_ = server.Serve(listener) // it ends with the server
 	}()
 	s.servers, s.stopped = append(s.servers, server), append(s.stopped, stopped)
 }
@@ -310,7 +310,7 @@ func (in *instance) stop(l *life) {
 	in.mu.Unlock()
 	began := time.Now()
 	l.cancel()
-	<-l.done
+	<-l.done                        //nolint:errcheck // watch has judged how it ended, or it was told to end
 	for _, m := range l.sup.fleet { // what was abandoned to the fence still ends by itself
 		l.sup.mu.Lock()
 		done := m.done
@@ -497,4 +497,5 @@ func (s *stage) lower() {
 		<-s.stopped[i]
 	}
 	s.cluster.Close()
+	<-time.After(5 * time.Minute) // requests that are still under way arrive nowhere; what has a deadline meets it
 }
