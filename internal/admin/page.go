@@ -114,6 +114,9 @@ func view(st capture.FleetStatus, overdue []late, version string, now time.Time)
 	for _, l := range overdue {
 		v.tell(notice{bad, "not owned", l.connection, "assigned here and not owned for " + span(l.took) + ": liveness fails", ""}) // K6
 	}
+	for _, text := range st.Foreign {
+		v.tell(notice{bad, "deployment", st.Name, text, ""})
+	}
 	if st.Trouble != "" {
 		v.tell(notice{warn, "group", st.Name, "the last trouble with the group: " + st.Trouble, ""})
 	}

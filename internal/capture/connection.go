@@ -125,6 +125,9 @@ func (c *Connection) Close() {
 // Name returns the connection's name.
 func (c *Connection) Name() string { return c.name }
 
+// Config returns the fingerprint of its configuration (K10).
+func (c *Connection) Config() string { return c.options.Config }
+
 // Account returns whose budget it shares; it decides the shard (K6).
 func (c *Connection) Account() string { return c.account }
 
@@ -174,7 +177,7 @@ func (c *Connection) Run(ctx context.Context, assigned func() bool) error {
 		switch remedy, scope := cdc.Verdict(err); {
 		case ctx.Err() != nil:
 			c.phase("stopped")
-			return nil //nolint:nilerr // we were told to stop: what the ownership died of is that
+			return nil // what the ownership died of is that
 		case assigned != nil && !assigned():
 			c.phase("waiting")
 			return nil

@@ -10,5 +10,6 @@ type FleetStatus struct {
 	Shards      []int32         `json:"shards"`
 	Trouble     string          `json:"trouble,omitempty"` // the last of the group; it stays when it is over
 	Hanging     []kafka.Hanging `json:"hanging,omitempty"` // K20
+	Foreign     []string        `json:"foreign,omitempty"` // K10: connections of other configurations under our name
 	Connections []Status        `json:"connections"`
 }

@@ -31,6 +31,7 @@ type Supervisor struct {
 	shards  []int32
 	trouble string
 	hanging []kafka.Hanging
+	foreign []string        // K10: what other configurations have to do with our name
 	ctx     context.Context // of Run
 }
 
@@ -210,7 +211,12 @@ func (s *Supervisor) watch(ctx context.Context) {
 	defer w.Close()
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
+	var compared time.Time
 	for {
+		if now := time.Now(); now.Sub(compared) >= strangersEvery {
+			compared = now
+			s.strangers(ctx)
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -275,7 +281,7 @@ func (s *Supervisor) Status(ctx context.Context) capture.FleetStatus {
 	s.mu.Lock()
 	st := capture.FleetStatus{
 		Name: s.kafka.Name, Instance: s.kafka.Instance, Shards: slices.Clone(s.shards), Trouble: s.trouble,
-		Hanging: slices.Clone(s.hanging),
+		Hanging: slices.Clone(s.hanging), Foreign: slices.Clone(s.foreign),
 	}
 	fleet := slices.Clone(s.fleet)
 	s.mu.Unlock()
