@@ -48,7 +48,6 @@ func (o *ownership) accept(f fetched) error {
 	if f.response != nil {
 		o.observe(f.response)
 	}
-	w.stored = o.stored
 	if err := w.partition.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
 		f.release()
 		return o.fail(w, err)
@@ -181,6 +180,7 @@ func (o *ownership) finish(w *walk) error {
 	o.filling.urgent = o.filling.urgent || !o.filling.empty()
 	p.last = passReport{Began: w.began, Ended: time.Now(), Records: w.records, Complete: w.page.Complete}
 	if w.page.Complete {
+		o.mended(p)
 		if err := o.agree(w); err != nil {
 			return o.fail(w, err)
 		}
@@ -196,11 +196,6 @@ func (o *ownership) finish(w *walk) error {
 func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	s := o.streams[rec.Stream]
 	if rec.Same { // the bytes are those of last time
-		if o.stored != w.stored { // P2: the page itself has staged something since it was split
-			if _, still := s.table.Raw(rec.Key, rec.KeyHash); !still {
-				return nil // its key comes twice in one answer: the next pass sees which of the two it is
-			}
-		}
 		o.unexcept(s, rec.Key)
 		s.total.Suppressed++
 		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}, o.generation)
@@ -227,7 +222,7 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 			return err
 		}
 	}
-	if ok && rec.Version.Compare(known.Version) < 0 { // P14, (8); of a grave too: a stale replica does not resurrect (D7)
+	if ok && older(rec, known) { // P14, (8)
 		agreed, err := o.hold(w, s, rec)
 		if err != nil || !agreed {
 			return err
@@ -235,6 +230,13 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)
 	}
 	return o.publish(w, s, rec, body, o.opOf(w, live), "")
+}
+
+// older reports whether rec is older than what is known of its key (P14). A grave holds the version of the record's end, which
+// may be that of its last state; so what is not newer than a grave is older: a stale replica does not resurrect (D7).
+func older(rec *source.Record, known state.Entry) bool {
+	c := rec.Version.Compare(known.Version)
+	return c < 0 || c == 0 && !known.Live() && rec.Version.Kind != cdc.NoVersion && rec.Version.Kind == known.Version.Kind
 }
 
 // opOf says what a published record is.
@@ -300,7 +302,6 @@ func (o *ownership) rescan(w *walk, s *stream, rec *source.Record, rules record.
 // store stages the state of a key: table and hashes topic, in the same transaction as its event (1).
 func (o *ownership) store(s *stream, rec *source.Record, e state.Entry) {
 	b := o.filling
-	o.stored++
 	s.table.Stage(b.id, rec.Key, rec.KeyHash, e)
 	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
 	n := len(o.scratch)
@@ -371,6 +372,11 @@ func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, 
 			return err
 		}
 	}
+	return o.bury(s, rec, body, known, reason)
+}
+
+// bury publishes the tombstone of a live key, and removes its state or leaves a grave, in one transaction (D7).
+func (o *ownership) bury(s *stream, rec *source.Record, body []byte, known state.Entry, reason cdc.Reason) error {
 	b := o.filling
 	ev := o.event(s, rec, body, cdc.Deleted, reason)
 	ev.ContentType = ""
@@ -396,7 +402,6 @@ func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, 
 // forget removes the state of a key, in the transaction of its tombstone (D7).
 func (o *ownership) forget(s *stream, rec *source.Record) {
 	b := o.filling
-	o.stored++
 	s.table.StageDelete(b.id, rec.Key, rec.KeyHash)
 	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
 	b.records.Hash(o.scratch, nil)

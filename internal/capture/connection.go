@@ -63,6 +63,7 @@ type Connection struct {
 	lookedAround time.Time
 	lastCommit   time.Time
 	commits      commitStats
+	answered     map[keyed]uint64 // lookups of held versions that this process has an answer to: what was held (P14)
 	refused      map[content]bool // content that the broker refuses by itself (K15)
 	strangers    strangers
 	reopened     int64
@@ -79,7 +80,7 @@ func New(o Options) (*Connection, error) {
 	c := &Connection{
 		name: src.Connection, account: o.Account, options: o, kafka: o.Kafka, source: src,
 		log: o.Log.With("connection", src.Connection), byName: map[string]*partition{},
-		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[content]bool{}, generation: 1,
+		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[content]bool{}, answered: map[keyed]uint64{}, generation: 1,
 		asked: make(chan chan Status),
 	}
 	if c.account == "" {
@@ -194,6 +195,7 @@ func (c *Connection) Run(ctx context.Context, assigned func() bool) error {
 		c.fault("owning again", err)
 		c.log.Warn("the connection is owned anew", "in", wait.Round(time.Millisecond), "error", err)
 		if !c.rest(ctx, wait) {
+			c.phase("stopped")
 			return nil
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"tidemark/internal/fetch"
 	"tidemark/internal/offsets"
 	"tidemark/internal/source"
-	"tidemark/internal/state"
 )
 
 // hold keeps back a record whose version is lower than the known one: a stale replica, or a restored backup. It becomes a
@@ -78,6 +77,9 @@ func (o *ownership) found(w *walk, l lookup, response *fetch.Response) error {
 	if err != nil {
 		return o.fail(w, err)
 	}
+	if c, ok := l.stream.held.get(string(l.key)); ok {
+		o.answered[keyed{l.stream, string(l.key)}] = uint64(c.Hash)
+	}
 	for i := range w.answer.Records {
 		rec := &w.answer.Records[i]
 		if gone || rec.Err != nil || string(rec.Key) != string(l.key) {
@@ -94,9 +96,32 @@ func (o *ownership) found(w *walk, l lookup, response *fetch.Response) error {
 func (o *ownership) second(w *walk, s *stream, rec *source.Record) error {
 	body := w.answer.Body
 	known, ok := s.table.Get(rec.Key, rec.KeyHash)
-	live := ok && known.Flags&state.Grave == 0
-	if rec.Kind == source.Live && ok && rec.Version.Compare(known.Version) < 0 && !(live && known.Hash == rec.Hash) {
+	live := ok && known.Live()
+	switch {
+	case !ok || !older(rec, known) || live && rec.Kind == source.Live && known.Hash == rec.Hash:
+		return o.compare(w, rec, body)
+	case rec.Kind == source.Live:
 		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)
+	case rec.Kind == source.Deleted && live:
+		return o.bury(s, rec, body, known, cdc.Declared)
+	default:
+		return o.compare(w, rec, body)
 	}
-	return o.compare(w, rec, body)
+}
+
+// reask queues the lookups of what is held of the walk's partition: an answer may have been lost with a pass or an ownership,
+// and the cursor may be past the record, so that no page shows it again (4, P14).
+func (o *ownership) reask(w *walk) {
+	p := w.partition
+	for _, s := range o.streams {
+		if s.request != p.request || !s.spec.HasLookup {
+			continue
+		}
+		for key, c := range s.held.committed {
+			asked := o.answered[keyed{s, key}] == uint64(c.Hash) // by this process; nothing is asked again and again
+			if c.Kind == offsets.Older && c.Partition == p.spec.Name && !asked {
+				w.lookups = append(w.lookups, lookup{s, []byte(key)})
+			}
+		}
+	}
 }

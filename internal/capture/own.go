@@ -32,7 +32,6 @@ type ownership struct {
 	fetchers            sync.WaitGroup
 
 	settled uint64 // the last batch that is known to be committed
-	stored  uint64 // how often something was staged for a key
 	number  int64  // of the last event, for ce_id
 	said    codec.Event
 	headers []cdc.Header
@@ -108,6 +107,7 @@ func (o *ownership) release() {
 		p.interrupted = p.walk != nil || p.staged != nil || p.written > o.settled
 		p.written = 0
 		p.staged, p.walk = nil, nil
+		o.schedule.remove(p) // nothing begins before the next ownership has settled its token and planned (K19)
 		p.recent.drop()
 	}
 }
@@ -207,7 +207,7 @@ func (o *ownership) chores(now time.Time) error {
 	}
 	if now.Sub(o.lookedAround) > fencedEvery && now.Sub(o.lastCommit) > fencedEvery {
 		o.lookedAround = now
-		if err := o.session.Fenced(o.ctx); err != nil {
+		if err := o.session.Fenced(o.ctx); err != nil && o.ctx.Err() == nil { // told to stop: the loop drains
 			if remedy, _ := cdc.Verdict(err); remedy != cdc.Retry {
 				return err
 			}
@@ -216,7 +216,7 @@ func (o *ownership) chores(now time.Time) error {
 	}
 	if now.Sub(o.verified) > verifyEvery { // K2: while running too
 		o.verified = now
-		if err := o.session.Verify(o.ctx); err != nil {
+		if err := o.session.Verify(o.ctx); err != nil && o.ctx.Err() == nil {
 			if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope <= cdc.Stream {
 				o.haltTopics(err)
 				return nil
@@ -248,6 +248,7 @@ func (o *ownership) start(p *partition, now time.Time) error {
 	if err != nil {
 		return o.fail(w, err)
 	}
+	o.reask(w)
 	return o.resume(w)
 }
 
@@ -266,8 +267,7 @@ func (o *ownership) open(err error) error {
 	if err != nil {
 		return err
 	}
-	o.planAll(time.Now())
-	return nil
+	return o.planAll(time.Now())
 }
 
 // advance sends the request for the walk's next page, unless lookups have to be asked first (P1: they take turns).

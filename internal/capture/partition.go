@@ -23,6 +23,7 @@ type partition struct {
 	due  time.Time
 	slot int // in the schedule's heap, -1 outside
 
+	reset       bool // what was restored of its streams was not what had been promised; a complete pass mends it (K8 g)
 	walk        *walk
 	interrupted bool   // an ownership ended before everything that its pass read was known to be committed
 	written     uint64 // the newest batch that may hold records of it
@@ -59,7 +60,6 @@ type walk struct {
 	answer    source.Page      // of a lookup
 	older     map[keyed]uint64 // held versions that this pass showed: their content (P14)
 	lookups   []lookup         // records whose older version waits for a second opinion (P14); asked at page borders (P1)
-	stored    uint64           // what the ownership had staged when the page was split
 	ended     bool             // the last page was split; only lookups are left
 }
 

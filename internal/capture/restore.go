@@ -10,6 +10,7 @@ import (
 	"tidemark/internal/kafka"
 	"tidemark/internal/offsets"
 	"tidemark/internal/record"
+	"tidemark/internal/source"
 	"tidemark/internal/state"
 )
 
@@ -51,6 +52,9 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 		}
 	}
 	c.lastCommit = time.Now()
+	if c.source.Auth.Kind != source.AuthOAuth2 {
+		return nil // what it was authorized with before is not needed any more
+	}
 	return c.vault.open()
 }
 
@@ -71,7 +75,7 @@ func (c *Connection) prepare(ctx context.Context, session *kafka.Session, s *str
 		s.mismatch = true
 		for _, p := range c.partitions {
 			if p.request == s.request {
-				p.committed = cdc.Checkpoint{Passes: p.committed.Passes, Sequence: p.committed.Sequence}
+				p.committed, p.reset = source.Expire(p.committed), true
 			}
 		}
 	}

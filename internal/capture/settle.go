@@ -140,9 +140,10 @@ func (o *ownership) drain(ctx context.Context) error {
 		o.fetchers.Wait()
 		close(idle)
 	}()
+	late := false
 	for o.filling.urgent = true; ; {
 		o.send()
-		if o.committing == nil && idle == nil {
+		if idle == nil && (late || o.committing == nil) {
 			return cause
 		}
 		select {
@@ -154,8 +155,10 @@ func (o *ownership) drain(ctx context.Context) error {
 			}
 		case t := <-o.vault.writes: // a token in hand is stored before we go (K19)
 			o.tokens = append(o.tokens, t)
+		case reply := <-o.asked:
+			reply <- o.status()
 		case <-deadline.C:
-			return cause
+			late = true // K19: only a refresh may go on; whoever stops us has a budget of his own (K11)
 		}
 	}
 }
@@ -182,8 +185,13 @@ func (o *ownership) plan(p *partition, now time.Time) error {
 
 // planAll schedules every partition of a new ownership: what was never read, or was interrupted, is due now; what waited goes
 // on waiting; what was read by a process before this one is due soon.
-func (o *ownership) planAll(now time.Time) {
+func (o *ownership) planAll(now time.Time) error {
 	for _, p := range o.partitions {
+		if p.reset { // at once: the next commit promises the damaged set, and a crash would forget that it is damaged (K8 g)
+			if err := o.filling.checkpoint(p, p.committed, now); err != nil {
+				return err
+			}
+		}
 		switch cp := p.committed; {
 		case p.halted != nil:
 		case cp.Passes == 0, cp.Anchor != "", p.interrupted:
@@ -201,6 +209,7 @@ func (o *ownership) planAll(now time.Time) {
 		}
 		p.interrupted = false
 	}
+	return nil
 }
 
 // startWithin is the time over which a start spreads the partitions that have been read before, at most.
@@ -217,4 +226,19 @@ func (c *commitStats) note(b *batch, took time.Duration) {
 	c.Count++
 	c.Records += int64(b.records.Len())
 	c.Last, c.Took = time.Now(), took
+}
+
+// mended notes that a complete pass over p has compared everything that there is with the table (K8 g).
+func (o *ownership) mended(p *partition) {
+	p.reset = false
+	for _, other := range o.partitions {
+		if other.request == p.request && other.reset {
+			return
+		}
+	}
+	for _, s := range o.streams {
+		if s.request == p.request {
+			s.mismatch = false
+		}
+	}
 }

@@ -115,14 +115,21 @@ func (c *Connection) Status(ctx context.Context) Status {
 	reply := make(chan Status, 1)
 	now := *c.now.Load()
 	if now.Name == "running" || now.Name == "owning again" {
+		timer := time.NewTimer(answerWithin) // its loop may end in this very moment, and then nobody answers
+		defer timer.Stop()
 		select {
 		case c.asked <- reply:
 			return <-reply
 		case <-ctx.Done():
+		case <-timer.C:
 		}
+		now = *c.now.Load()
 	}
 	return Status{Connection: c.name, Account: c.account, Shard: c.kafka.ShardOf(c.account), Phase: now}
 }
+
+// answerWithin bounds the wait for a loop.
+const answerWithin = 2 * time.Second
 
 // phase notes what the connection does now.
 func (c *Connection) phase(name string) { c.now.Store(&Phase{Name: name, Since: time.Now()}) }

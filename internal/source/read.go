@@ -41,6 +41,9 @@ func (s *splitter) same(rd *reader, table record.Known, list, pos int) (int, boo
 	}
 	h := record.KeyHash(key)
 	hint, ok := table.Raw(key, h)
+	if _, twice := s.changed[h]; twice {
+		ok = false // P2: what the page itself said of the key is newer than last time
+	}
 	end := pos + int(hint.Len)
 	if !ok || hint.Len == 0 || end > len(s.body) || end < len(s.body) && !ends(s.body[end]) ||
 		record.RawHash(s.body[pos:end]) != hint.Hash {
@@ -153,6 +156,11 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 	}
 	if err := s.key(rd, &rec); err != nil {
 		s.park(&rec, "the record has no usable key", err)
+	}
+	if table := s.tables[list]; table != nil && rec.Key != nil {
+		if _, known := table.Raw(rec.Key, rec.KeyHash); known {
+			s.changed[rec.KeyHash] = struct{}{}
+		}
 	}
 	w := row{raw: rec.Raw, key: rec.KeyHash, list: list}
 	if rec.Key == nil {

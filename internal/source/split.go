@@ -124,6 +124,7 @@ type splitter struct {
 	scratch []byte
 	pending []recentID
 	noted   map[string]struct{} // ids of pending
+	changed map[uint64]struct{} // known keys whose bytes on this page are not those of last time
 	absent  int                 // records without a cursor field
 	strange int                 // records whose cursor could not be read
 	odd     error               // the last of their errors
@@ -169,6 +170,7 @@ func (r *Request) prepare() (*splitter, error) {
 	}
 	s.counts, s.tables = make([]int, len(lists)), make([]record.Known, len(lists))
 	s.element, s.noted = s.read, map[string]struct{}{}
+	s.changed = map[uint64]struct{}{}
 	r.splitter = s
 	return s, nil
 }
@@ -258,6 +260,7 @@ func (s *splitter) open(pos *Position, resp *fetch.Response, known func(int) rec
 	s.pos, s.page, s.resp, s.body = pos, page, resp, body
 	s.rows, s.pending = s.rows[:0], s.pending[:0]
 	clear(s.noted)
+	clear(s.changed)
 	s.absent, s.strange, s.odd = 0, 0, nil
 	s.vars = vars{partition: pos.partition.Values, config: s.request.source.config, now: pos.now}
 	s.prefix = s.partitionPrefix(s.prefix[:0])
