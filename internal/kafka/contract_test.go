@@ -121,38 +121,62 @@ func TestK2ChangedTopicIsRefused(t *testing.T) {
 // TestK3RecordedCountDecides: an operator adds partitions while a session runs. Keys stay where they are.
 func TestK3RecordedCountDecides(t *testing.T) {
 	b := newBed(t)
-	topic := b.topic(2)
+	// kfake has been seen to answer OUT_OF_ORDER_SEQUENCE_NUMBER to a healthy producer after partitions were added. The product
+	// owns anew then (K14), which here would refuse the changed count (K2); so the whole is done again, with another topic.
+	var err error
+	for range 3 {
+		topic := b.topic(2)
+		if err = b.writeAroundNewPartitions(topic); err == nil {
+			b.keysStand(topic.Topic)
+			return
+		}
+		t.Log("again: ", err)
+	}
+	t.Fatal(err)
+}
+
+// writeAroundNewPartitions writes every key before and after partitions are added, on one session.
+func (b *bed) writeAroundNewPartitions(topic StreamTopic) error {
 	s := b.ready("c", topic)
-	batch := NewBatch()
-	write := func(n int) {
-		batch.Reset()
+	for n := range 2 {
+		batch := NewBatch()
 		for i := range 40 {
 			b.change(batch, "c", topic, fmt.Sprint("key", i), fmt.Sprint(n))
 		}
-		b.commit(s, batch)
-	}
-	write(1)
-	if _, err := kadm.NewClient(b.client()).UpdatePartitions(b.ctx(), 5, topic.Topic); err != nil {
-		t.Fatal(err)
-	}
-	b.until("the session's client to know of the new partitions", func() bool {
-		s.client.ForceMetadataRefresh()
-		leader, _, err := s.client.PartitionLeader(topic.Topic, 4)
-		return err == nil && leader >= 0
-	})
-	write(2)
-	where := map[string]int32{}
-	for _, r := range b.events(topic.Topic) {
-		if p, ok := where[string(r.Key)]; ok && p != r.Partition {
-			t.Errorf("%s moved from partition %d to %d", r.Key, p, r.Partition)
+		if err := s.Commit(b.ctx(), batch); err != nil {
+			return err
 		}
-		where[string(r.Key)] = r.Partition
-		if r.Partition != Partition(r.Key, 2) {
-			t.Errorf("%s is in partition %d, not murmur2 mod 2", r.Key, r.Partition)
+		if n == 1 {
+			break
+		}
+		if _, err := kadm.NewClient(b.client()).UpdatePartitions(b.ctx(), 5, topic.Topic); err != nil {
+			return err
+		}
+		b.until("the session's client to know of the new partitions", func() bool {
+			s.client.ForceMetadataRefresh()
+			leader, _, err := s.client.PartitionLeader(topic.Topic, 4)
+			return err == nil && leader >= 0
+		})
+	}
+	return nil
+}
+
+// keysStand checks that both events of every key stand in the partition of the count that the topic had first.
+func (b *bed) keysStand(topic string) {
+	events := map[string]int{}
+	for _, r := range b.events(topic) {
+		events[string(r.Key)]++
+		if want := Partition(r.Key, 2); r.Partition != want {
+			b.Errorf("%s is in partition %d, not in %d, which is murmur2 mod 2", r.Key, r.Partition, want)
 		}
 	}
-	if len(where) != 40 {
-		t.Errorf("%d keys", len(where))
+	for key, n := range events {
+		if n != 2 {
+			b.Errorf("%s has %d events", key, n)
+		}
+	}
+	if len(events) != 40 {
+		b.Errorf("%d keys", len(events))
 	}
 }
 
