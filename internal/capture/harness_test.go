@@ -716,12 +716,6 @@ func (s *shelf) break_(f func(w http.ResponseWriter, r *http.Request, n int) boo
 	s.spoil = f
 }
 
-func (s *shelf) requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked
-}
-
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
