@@ -66,7 +66,7 @@ func (t *theatre) raise(seed int64) (stop func(), err error) {
 		return nil, err
 	}
 	environment := map[string]string{
-		"NAME": "demo", "KAFKA_BROKERS": strings.Join(cluster.Brokers(), ","), "SCHEMA_REGISTRY_URL": cluster.RegistryURL(),
+		"DEPLOYMENT": "demo", "KAFKA_BROKERS": strings.Join(cluster.Brokers(), ","), "SCHEMA_REGISTRY_URL": cluster.RegistryURL(),
 		"SECRET_KEY": base64.StdEncoding.EncodeToString(key[:]), "ADMIN_ADDRESS": "127.0.0.1:0", "LOG_LEVEL": "warn", "LOG_FORMAT": "text",
 	}
 	s, err := loadSettings(func(name string) (string, bool) { v, ok := environment[name]; return v, ok })

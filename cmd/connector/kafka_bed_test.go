@@ -44,7 +44,7 @@ type bed struct {
 	*testing.T
 	dir     string // of this test: files, logs
 	binary  string
-	name    string // NAME of the deployment, the test's own, so that tests can share a cluster
+	name    string // DEPLOYMENT, the test's own, so that tests can share a cluster
 	brokers string
 	seal    string // SECRET_KEY
 }
@@ -163,7 +163,7 @@ func (b *bed) connector(instance string, env ...string) *process {
 	b.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(b.T))
 	settings := []string{
-		"NAME=" + b.name, "INSTANCE=" + instance, "KAFKA_BROKERS=" + b.brokers, "ADMIN_ADDRESS=" + address, "SECRET_KEY=" + b.seal,
+		"DEPLOYMENT=" + b.name, "INSTANCE=" + instance, "KAFKA_BROKERS=" + b.brokers, "ADMIN_ADDRESS=" + address, "SECRET_KEY=" + b.seal,
 		"LOG_FORMAT=json", "CONNECTIONS=" + filepath.Join(b.dir, "connections.yaml"),
 	}
 	p := b.start(instance, append(settings, env...), b.binary, "run")

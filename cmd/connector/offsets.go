@@ -186,7 +186,7 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 		}
 		return cdc.Errorf(cdc.Halt, cdc.Stream, "offsets", "`connector offsets list "+connection+"` shows what is stored", "nothing is stored of stream %s of connection %s", stream, connection)
 	}
-	return cmp.Or(err, error(cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Is NAME the deployment's? `connector offsets list` shows what is stored",
+	return cmp.Or(err, error(cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Is DEPLOYMENT right? `connector offsets list` shows what is stored",
 		"nothing is stored of connection %s in topic %s", connection, s.d.kafka.OffsetsTopic())))
 }
 

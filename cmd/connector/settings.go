@@ -26,8 +26,8 @@ import (
 
 // settings are what the environment says of a deployment. `connector env` prints them from the tags below.
 type settings struct {
-	Name        string `env:"NAME" envDefault:"tidemark" doc:"the deployment: names of topics, transactional ids and the group begin with it"`
-	Prefix      string `env:"PREFIX" doc:"first part of the names of events topics; default: NAME"`
+	Name        string `env:"DEPLOYMENT" envDefault:"tidemark" doc:"the deployment's name: names of topics, transactional ids and the group begin with it"`
+	Prefix      string `env:"TOPIC_PREFIX" doc:"first part of the names of events topics; default: DEPLOYMENT"`
 	Connections string `env:"CONNECTIONS" envDefault:"connections.yaml" doc:"the file of connections"`
 	Instance    string `env:"INSTANCE" doc:"this process in the group (group.instance.id); default: host name and admin port"`
 
@@ -92,7 +92,7 @@ func (s *settings) validate() error {
 	}
 	switch {
 	case !cdc.ValidName(s.Name):
-		return bad("NAME", "Use 1 to 64 of A-Z a-z 0-9 _ -", "%q cannot name a deployment", s.Name)
+		return bad("DEPLOYMENT", "Use 1 to 64 of A-Z a-z 0-9 _ -", "%q cannot name a deployment", s.Name)
 	case s.Format != "avro" && s.Format != "json":
 		return bad("VALUE_FORMAT", "Write avro or json", "%q is no format", s.Format)
 	case s.Format == "avro" && s.Registry == "" && len(s.Brokers) > 0:

@@ -41,7 +41,7 @@ func newStage(t *testing.T) *stage {
 	t.Cleanup(server.Close)
 	s := &stage{T: t, cluster: cluster, sim: sim, url: server.URL, dir: t.TempDir()}
 	s.env = map[string]string{
-		"NAME": "stage", "KAFKA_BROKERS": strings.Join(cluster.Brokers(), ","), "SCHEMA_REGISTRY_URL": cluster.RegistryURL(),
+		"DEPLOYMENT": "stage", "KAFKA_BROKERS": strings.Join(cluster.Brokers(), ","), "SCHEMA_REGISTRY_URL": cluster.RegistryURL(),
 		"CONNECTIONS": filepath.Join(s.dir, "connections.yaml"), "ADMIN_ADDRESS": "127.0.0.1:0", "LOG_FORMAT": "json", "SHARDS": "2",
 	}
 	definition, err := os.ReadFile("testdata/team.yaml")

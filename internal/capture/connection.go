@@ -389,7 +389,7 @@ func (c *Connection) witness(session *kafka.Session) {
 		return
 	}
 	s.alarm = fmt.Sprintf("another deployment uses the name %q: instance %s (configuration %s) and we (%s) fence each other. "+
-		"Give one of them another NAME, or stop it", c.kafka.Name, before.Instance, before.Config, c.options.Config)
+		"Give one of them another DEPLOYMENT, or stop it", c.kafka.Name, before.Instance, before.Config, c.options.Config)
 	c.log.Error(s.alarm)
 	if c.kafka.Alarm != nil {
 		c.kafka.Alarm(c.name, s.alarm)

@@ -181,7 +181,7 @@ func TestK10TwoDeployments(t *testing.T) {
 		api.Change("people", 1) // somebody has something to commit, and notices the fence
 		return strings.Contains(b.alarms.String(), "another deployment")
 	})
-	b.says(b.alarms.String(), `c: another deployment uses the name "test"`, "instance", "config-one", "config-two", "Give one of them another NAME")
+	b.says(b.alarms.String(), `c: another deployment uses the name "test"`, "instance", "config-one", "config-two", "Give one of them another DEPLOYMENT")
 }
 
 // TestK15LargeRecordIsParkedBefore: a record beyond max.message.bytes goes to the dead letters without a failed transaction.

@@ -40,7 +40,7 @@ func (s *Supervisor) strangers(ctx context.Context) {
 		switch config, configured := ours[k.Connection]; {
 		case !configured:
 			found[k.Connection] = fmt.Sprintf("there is state of connection %s, last owned by instance %s at %s, and this configuration does not have it: "+
-				"nobody may be capturing it. Configure it, or give this deployment another NAME, or forget it with `connector offsets reset`",
+				"nobody may be capturing it. Configure it, or give this deployment another DEPLOYMENT, or forget it with `connector offsets reset`",
 				k.Connection, o.Instance, o.At.Format(time.RFC3339))
 		case o.Config != config && o.Instance != s.kafka.Instance:
 			found[k.Connection] = fmt.Sprintf("instance %s runs connection %s under another configuration (%s, ours is %s): another deployment uses "+

@@ -86,7 +86,7 @@ func TestK10ConnectionThatNobodyConfigures(t *testing.T) {
 		t.Errorf("alone under its name, and yet: %v", first.Foreign)
 	}
 	second := runTiny(t, cluster.Brokers(), api.URL, "ours", "two", func(st capture.FleetStatus) bool { return len(st.Foreign) > 0 })
-	for _, want := range []string{"connection theirs", "instance one", "NAME"} {
+	for _, want := range []string{"connection theirs", "instance one", "DEPLOYMENT"} {
 		if !strings.Contains(second.Foreign[0], want) {
 			t.Errorf("the alarm does not name %q: %s", want, second.Foreign[0])
 		}
