@@ -196,8 +196,18 @@ func (o *ownership) crowded(p *partition) bool {
 // chores are what an owner does beside reading: the heartbeat (K12), a look whether somebody has fenced us while we had nothing
 // to commit (3), and another look at its topics (K2).
 func (o *ownership) chores(now time.Time) error {
+	if now.Sub(o.verified) > verifyEvery { // K2: while running too
+		o.verified = now
+		if err := o.session.Verify(o.ctx); err != nil && o.ctx.Err() == nil {
+			if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope <= cdc.Stream {
+				o.haltTopics(err)
+				return nil
+			}
+			return err
+		}
+	}
 	if o.committing != nil || !o.filling.empty() {
-		return nil // the commit tells all of that
+		return nil // the commit tells whether we are fenced, and is a heartbeat
 	}
 	if now.Sub(o.lastCommit) > heartbeatEvery { // K12
 		b := o.fresh()
@@ -212,16 +222,6 @@ func (o *ownership) chores(now time.Time) error {
 				return err
 			}
 			o.log.Debug("no answer to whether somebody else owns the connection", "error", err)
-		}
-	}
-	if now.Sub(o.verified) > verifyEvery { // K2: while running too
-		o.verified = now
-		if err := o.session.Verify(o.ctx); err != nil && o.ctx.Err() == nil {
-			if remedy, scope := cdc.Verdict(err); remedy == cdc.Halt && scope <= cdc.Stream {
-				o.haltTopics(err)
-				return nil
-			}
-			return err
 		}
 	}
 	return nil

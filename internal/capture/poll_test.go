@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -652,4 +653,43 @@ func TestLiveTeam(t *testing.T) {
 		t.Errorf("%v\n%s", v, strings.Join(v.Examples, "\n"))
 	}
 	b.audit(b.sourceOf(s), false)
+}
+
+// TestP1PartitionsOfOneKeySpaceTakeTurns: where partitions have keys in common, no answer of one is waited for while another is being
+// read, so that an older answer never overwrites a newer one.
+func TestP1PartitionsOfOneKeySpaceTakeTurns(t *testing.T) {
+	b := lay(t)
+	var under, most atomic.Int32
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		now := under.Add(1)
+		for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
+		}
+		<-time.After(150 * time.Millisecond) // long enough for a second request to come, if there is one
+		under.Add(-1)
+		answer(w, 200, map[string]any{"data": []any{row(1, "v", "a")}})
+	}))
+	c := b.start(settings{config: map[string]any{"url": url}, definition: `
+source: shop
+config: {url: {}}
+base_url: "{{ config.url }}"
+authenticator: {type: none}
+streams:
+  things:
+    path: /things/{{ partition.view }}
+    partition: {view: [one, two, three]}
+    key_scope: stream
+    records: data
+    primary_key: id
+    interval: 200ms
+`})
+	c.await("two passes of each", func(s capture.Status) bool {
+		return len(s.Partitions) == 3 && min(s.Partitions[0].Passes, s.Partitions[1].Passes, s.Partitions[2].Passes) >= 2
+	})
+	c.end()
+	if n := most.Load(); n != 1 {
+		t.Errorf("%d requests of one key space were under way at a time", n)
+	}
+	if lines := b.lines("things"); len(lines) != 1 {
+		t.Errorf("one record in three views was published as %q", lines)
+	}
 }

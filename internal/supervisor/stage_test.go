@@ -310,7 +310,12 @@ func (in *instance) stop(l *life) {
 	in.mu.Unlock()
 	began := time.Now()
 	l.cancel()
-	<-l.done                        //nolint:errcheck // watch has judged how it ended, or it was told to end
+	<-l.done //nolint:errcheck // watch has judged how it ended, or it was told to end
+	if took := time.Since(began); took > 10*time.Second && !l.link.wasFrozen() {
+		in.stage.result.slow(fmt.Sprintf("%s: instance %d took %v to stop", time.Now().Format(time.TimeOnly), in.id, took))
+	}
+	// A process would be gone now. Here what was abandoned to the fence, because a refresh of its token was under way (K19),
+	// still ends by itself, and its bubble has to wait for it.
 	for _, m := range l.sup.fleet { // what was abandoned to the fence still ends by itself
 		l.sup.mu.Lock()
 		done := m.done
@@ -320,9 +325,6 @@ func (in *instance) stop(l *life) {
 		}
 	}
 	l.link.sever()
-	if took := time.Since(began); took > 10*time.Second && !l.link.wasFrozen() {
-		in.stage.result.slow(fmt.Sprintf("%s: instance %d took %v to stop", time.Now().Format(time.TimeOnly), in.id, took))
-	}
 	for _, c := range l.fleet {
 		c.Close()
 	}
