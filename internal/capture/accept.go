@@ -189,6 +189,7 @@ func (o *ownership) finish(w *walk) error {
 		o.log.Info("recovered", "partition", p.label)
 	}
 	p.walk, p.failures, p.paused = nil, 0, nil
+	o.yield(p)
 	return o.plan(p, time.Now())
 }
 

@@ -25,6 +25,7 @@ type ownership struct {
 	free                []*kafka.Batch // records of batches that are done with
 	batches             uint64
 	rest                *half
+	queue               []*partition  // due, and waiting for their key space (P1)
 	tokens              []*tokenWrite // each travels alone, before anything else (K19)
 	agreed              chan error
 	pages               chan fetched
@@ -106,7 +107,7 @@ func (o *ownership) release() {
 		// What it read and what is not known to be committed is read again at once, not after an interval.
 		p.interrupted = p.walk != nil || p.staged != nil || p.written > o.settled
 		p.written = 0
-		p.staged, p.walk = nil, nil
+		p.staged, p.walk, p.turn = nil, nil, false
 		o.schedule.remove(p) // nothing begins before the next ownership has settled its token and planned (K19)
 		p.recent.drop()
 	}
@@ -173,10 +174,11 @@ func (o *ownership) pause(now time.Time) time.Duration {
 func (o *ownership) tick(now time.Time) error {
 	for p := o.schedule.next(); p != nil && !p.due.After(now); p = o.schedule.next() {
 		o.schedule.remove(p)
-		if o.crowded(p) { // P1
-			o.schedule.at(p, now.Add(time.Second))
+		if p.request.SharesKeys() && o.crowded(p) { // P1
+			o.queue = append(o.queue, p)
 			continue
 		}
+		p.turn = false
 		if err := o.start(p, now); err != nil {
 			return err
 		}
@@ -187,10 +189,21 @@ func (o *ownership) tick(now time.Time) error {
 // crowded reports whether another partition with the same keys is being read: within a key space answers are applied in the
 // order in which they were requested, so its partitions take turns (P1).
 func (o *ownership) crowded(p *partition) bool {
-	if !p.request.SharesKeys() {
-		return false
+	return slices.ContainsFunc(o.partitions, func(other *partition) bool {
+		return other != p && other.request == p.request && (other.walk != nil || other.turn)
+	})
+}
+
+// yield ends p's turn: of those that wait for its key space, the one that has waited longest is next.
+func (o *ownership) yield(p *partition) {
+	i := slices.IndexFunc(o.queue, func(other *partition) bool { return other.request == p.request })
+	if i < 0 {
+		return
 	}
-	return slices.ContainsFunc(o.partitions, func(other *partition) bool { return other.request == p.request && other.walk != nil })
+	next := o.queue[i]
+	o.queue = slices.Delete(o.queue, i, i+1)
+	next.turn = true
+	o.schedule.at(next, time.Now())
 }
 
 // chores are what an owner does beside reading: the heartbeat (K12), a look whether somebody has fenced us while we had nothing
@@ -318,6 +331,7 @@ func (o *ownership) fail(w *walk, err error) error {
 	p := w.partition
 	remedy, scope := cdc.Verdict(err)
 	p.walk = nil
+	o.yield(p)
 	now := time.Now()
 	switch {
 	case o.ctx.Err() != nil:

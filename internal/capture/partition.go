@@ -23,6 +23,7 @@ type partition struct {
 	due  time.Time
 	slot int // in the schedule's heap, -1 outside
 
+	turn        bool // the key space is kept free for it (P1)
 	reset       bool // what was restored of its streams was not what had been promised; a complete pass mends it (K8 g)
 	walk        *walk
 	interrupted bool   // an ownership ended before everything that its pass read was known to be committed
