@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -139,6 +140,7 @@ func (b *bed) checkpoint(batch *Batch, connection, cursor string) {
 // events reads a topic as a read-committed consumer does, to its end.
 func (b *bed) events(topic string) []Record {
 	b.Helper()
+	b.marked(topic)
 	var all []Record
 	o := b.Options
 	o.Dial = nil
@@ -149,6 +151,30 @@ func (b *bed) events(topic string) []Record {
 		b.Fatalf("read %s: %v", topic, err)
 	}
 	return all
+}
+
+// marked waits until every transaction on topic has its marker: a broker answers EndTxn when it has decided, and readers see the
+// outcome when the marker is written. A transaction that stays open is waited for in vain, but not for ever.
+func (b *bed) marked(topic string) {
+	admin := kadm.NewClient(b.client())
+	end := time.After(20 * time.Second)
+	for {
+		ends, err := admin.ListEndOffsets(b.ctx(), topic)
+		stable, e := admin.ListCommittedOffsets(b.ctx(), topic)
+		open := err != nil || e != nil
+		ends.Each(func(o kadm.ListedOffset) {
+			lso, _ := stable.Lookup(o.Topic, o.Partition)
+			open = open || lso.Offset != o.Offset
+		})
+		if !open {
+			return
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-end:
+			return
+		}
+	}
 }
 
 func (b *bed) values(topic string) []string {
