@@ -655,7 +655,7 @@ func TestLiveTeam(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
-// TestP1PartitionsOfOneKeySpaceTakeTurns: where partitions have keys in common, no answer of one is waited for while another is being
+// TestP1PartitionsOfOneKeySpaceTakeTurns: P1. where partitions have keys in common, no answer of one is waited for while another is being
 // read, so that an older answer never overwrites a newer one.
 func TestP1PartitionsOfOneKeySpaceTakeTurns(t *testing.T) {
 	b := lay(t)

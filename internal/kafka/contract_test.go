@@ -20,7 +20,7 @@ import (
 
 // The contract suite: it holds on kfake and, with -tags kafka, on Apache Kafka.
 
-// TestK1TopicsHaveTheirSettings: what loses state when it is missing is set on creation.
+// TestK1TopicsHaveTheirSettings: K1. what loses state when it is missing is set on creation.
 func TestK1TopicsHaveTheirSettings(t *testing.T) {
 	b := newBed(t)
 	events := b.topic(2)
@@ -118,7 +118,7 @@ func TestK2ChangedTopicIsRefused(t *testing.T) {
 	}
 }
 
-// TestK3RecordedCountDecides: an operator adds partitions while a session runs. Keys stay where they are.
+// TestK3RecordedCountDecides: K3. an operator adds partitions while a session runs. Keys stay where they are.
 func TestK3RecordedCountDecides(t *testing.T) {
 	b := newBed(t)
 	// kfake has been seen to answer OUT_OF_ORDER_SEQUENCE_NUMBER to a healthy producer after partitions were added. The product
@@ -180,7 +180,7 @@ func (b *bed) keysStand(topic string) {
 	}
 }
 
-// TestK7ConnectionsDoNotShareAProducer: two connections of one shard have transactional ids of their own; owning one does not
+// TestK7ConnectionsDoNotShareAProducer: K7. two connections of one shard have transactional ids of their own; owning one does not
 // touch the other.
 func TestK7ConnectionsDoNotShareAProducer(t *testing.T) {
 	b := newBed(t)
@@ -428,7 +428,7 @@ func TestK9LostOffsetsAreReadAnew(t *testing.T) {
 	}
 }
 
-// TestK12NewerStateIsRefused: an owner record of a later version.
+// TestK12NewerStateIsRefused: K12. an owner record of a later version.
 func TestK12NewerStateIsRefused(t *testing.T) {
 	b := newBed(t)
 	c := b.client()
