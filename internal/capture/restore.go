@@ -96,8 +96,8 @@ func (c *Connection) firstOwning(ctx context.Context, session *kafka.Session, s 
 	if c.options.Rebaseline || s.topic.Created {
 		return nil
 	}
-	holds, err := c.holdsEvents(ctx, s.topic.Name)
-	if err != nil || !holds {
+	empty, err := kafka.IsEmpty(ctx, c.kafka, s.topic.Name)
+	if err != nil || empty {
 		return err
 	}
 	if c.options.Adopt {
@@ -111,18 +111,6 @@ func (c *Connection) firstOwning(ctx context.Context, session *kafka.Session, s 
 }
 
 var errEnough = errors.New("enough was read")
-
-func (c *Connection) holdsEvents(ctx context.Context, topic string) (bool, error) {
-	holds := false
-	err := kafka.Read(ctx, c.kafka, kafka.Query{Topics: []string{topic}}, func(kafka.Record) error {
-		holds = true
-		return errEnough
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return holds, err
-}
 
 // elsewhere looks for state of the connection in other shards: it is there when the account was changed (P23: Place). It
 // costs a read of the offsets topic, once in a connection's life.

@@ -95,14 +95,6 @@ type signal struct {
 	expr  *expression
 }
 
-// text is the signal's canonical text, for fingerprints.
-func (s *signal) text() string {
-	if s.place != nil {
-		return s.place.String()
-	}
-	return s.expr.text
-}
-
 // eval reports whether the signal is given: true, a number above 0, a text that is not empty. A place that is absent or
 // null is not given. A list or a map says neither, and taking it for "no more" would end a pass early: it is an error.
 func (s *signal) eval(resp *response, v *vars) (bool, error) {

@@ -301,7 +301,7 @@ func shapes(t *testing.T) *Source {
 func TestShapes(t *testing.T) {
 	s := shapes(t)
 	loans, issues, contacts := s.Requests[0], s.Requests[1], s.Requests[2]
-	if loans.incremental.kind != opaqueCursor || loans.incremental.next.String() != "cursor" || loans.incremental.more.text() != "hasMoreResults" {
+	if loans.incremental.kind != opaqueCursor || loans.incremental.next.String() != "cursor" || loans.incremental.more.place.String() != "hasMoreResults" {
 		t.Errorf("loans %+v", loans.incremental)
 	}
 	if n, err := loans.cost(&vars{page: 4}); err != nil || n != 3 { // rounded up
