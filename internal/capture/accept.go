@@ -34,31 +34,37 @@ type half struct {
 
 // accept takes what a fetcher brought: Split, the next request, then Compare and encode (DESIGN §4).
 func (o *ownership) accept(f fetched) error {
+	if f.lookup != nil && f.lookup.inquest != nil {
+		return o.heard(f)
+	}
 	w := f.walk
-	if w.partition.walk != w { // the pass was given up while this request was under way
+	sp := w.partition.space
+	sp.flight--
+	if w.over() { // the pass was given up while this request was under way
 		f.release()
-		return nil
+		return o.serve(sp)
 	}
 	if f.err != nil {
-		return o.fail(w, f.err)
+		return errors.Join(o.fail(w, f.err), o.serve(sp))
 	}
 	if f.lookup != nil {
-		return o.found(w, *f.lookup, f.response)
+		return errors.Join(o.found(w, *f.lookup, f.response), o.serve(sp))
 	}
 	if f.response != nil {
 		o.observe(f.response)
 	}
-	if err := w.partition.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
+	if err := w.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
 		f.release()
-		return o.fail(w, err)
+		return errors.Join(o.fail(w, err), o.serve(sp))
 	}
 	done := w.page.Done
 	w.position = w.page.Next
 	if !done {
-		if err := o.advance(w); err != nil { // the next request leaves before this page is compared
-			f.release()
-			return o.fail(w, err)
-		}
+		sp.queue = append(sp.queue, w)
+	}
+	if err := o.serve(sp); err != nil { // the next request leaves before this page is compared
+		f.release()
+		return err
 	}
 	w.records += len(w.page.Records)
 	return o.take(&half{walk: w, page: f, done: done, parked: w.parked})
@@ -83,7 +89,7 @@ func (o *ownership) observe(r *fetch.Response) {
 // take compares the records of a page until the filling batch is full; the rest waits in o.rest, with the intake closed.
 func (o *ownership) take(h *half) error {
 	w := h.walk
-	if w.partition.walk != w { // its stream was halted while the rest of the page waited
+	if w.over() { // its stream was halted while the rest of the page waited, or its next request could not be made
 		o.rest = nil
 		h.page.release()
 		return nil
@@ -105,6 +111,7 @@ func (o *ownership) take(h *half) error {
 		}
 	}
 	o.wrote(w.partition)
+	w.sighted(o.streams)
 	o.rest = nil
 	h.page.release()
 	if err := w.position.Park(w.parked - h.parked); err != nil { // P19: what stops leaves the cursor
@@ -134,9 +141,15 @@ func (o *ownership) turn(w *walk, done bool) error {
 		}
 	}
 	if !done {
+		if w == p.listing {
+			w.stand(o)
+		}
 		return nil
 	}
 	w.ended = true
+	if w == p.listing {
+		w.stand(o)
+	}
 	return o.border(w)
 }
 
@@ -144,7 +157,7 @@ func (o *ownership) turn(w *walk, done bool) error {
 // time has passed is worth no transaction: nothing new, nothing committed.
 func (o *ownership) stage(w *walk, cp cdc.Checkpoint) error {
 	p := w.partition
-	cp.Listing = p.request.ListingPrint
+	p.keep(&cp)
 	if w.page.Quiet {
 		p.quiet(cp)
 		return nil
@@ -158,15 +171,16 @@ func (o *ownership) stage(w *walk, cp cdc.Checkpoint) error {
 // border is reached between two requests of a pass: lookups that wait are asked now (P1), and when there are none left after
 // the last page the pass is over.
 func (o *ownership) border(w *walk) error {
-	if len(w.lookups) > 0 {
-		l := w.lookups[0]
-		w.lookups = w.lookups[1:]
-		return o.lookUp(w, l)
-	}
-	if w.ended {
+	switch p := w.partition; {
+	case len(w.lookups) > 0:
+		return o.want(p.space, w)
+	case !w.ended:
+		return nil
+	case p.listing == w:
+		return o.finishListing(w)
+	default:
 		return o.finish(w)
 	}
-	return nil
 }
 
 // finish ends a pass: the partition is due again after its interval.
@@ -189,8 +203,21 @@ func (o *ownership) finish(w *walk) error {
 		o.log.Info("recovered", "partition", p.label)
 	}
 	p.walk, p.failures, p.paused = nil, 0, nil
-	o.yield(p)
-	return o.plan(p, time.Now())
+	if w.generation != 0 && !w.page.Unchanged && (p.listsByItself() || p.request.ReconcileEvery() > 0) { // D1: it listed everything too
+		if err := o.judge(w, w.page.Complete, w.page.Why); err != nil {
+			return o.fail(w, err)
+		}
+	}
+	if err := o.inquire(p); err != nil {
+		return err
+	}
+	now := time.Now()
+	if p.list.slot < 0 { // after the first pass
+		if err := o.planListing(p, now); err != nil {
+			return err
+		}
+	}
+	return o.plan(p, now)
 }
 
 // compare decides what a record is, against the table with everything staged (P2).
@@ -275,7 +302,7 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 		if rec.Version.Compare(e.Version) > 0 {
 			e.Version = rec.Version // P14
 		}
-		o.store(s, rec, e)
+		o.store(s, rec.Key, rec.KeyHash, e)
 		o.unexcept(s, rec.Key)
 		return true, nil
 	}
@@ -301,10 +328,10 @@ func (o *ownership) rescan(w *walk, s *stream, rec *source.Record, rules record.
 }
 
 // store stages the state of a key: table and hashes topic, in the same transaction as its event (1).
-func (o *ownership) store(s *stream, rec *source.Record, e state.Entry) {
+func (o *ownership) store(s *stream, key []byte, hash uint64, e state.Entry) {
 	b := o.filling
-	s.table.Stage(b.id, rec.Key, rec.KeyHash, e)
-	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
+	s.table.Stage(b.id, key, hash, e)
+	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, key)
 	n := len(o.scratch)
 	o.scratch = offsets.AppendHash(o.scratch, offsets.Hash{
 		Hash: e.Hash, Version: e.Version, Rules: e.Rules, Flags: offsets.HashFlags(e.Flags), Partition: s.partitionName(e.Partition),
@@ -336,7 +363,7 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 	index := b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, value, o.headers)
 	b.contents = append(b.contents, indexed{index, content{s, rec.KeyHash, rec.Hash}})
 	b.of(s).event(op)
-	o.store(s, rec, state.Entry{
+	o.store(s, rec.Key, rec.KeyHash, state.Entry{
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,
 		Partition: s.ordinal(w.partition.spec.Name), Rules: s.rules,
 	})
@@ -361,52 +388,4 @@ func (o *ownership) event(s *stream, rec *source.Record, body []byte, op cdc.Op,
 		Op: op, Reason: reason, Cursor: o.cursorOf(rec, body), ContentType: s.encoder.ContentType(),
 	}
 	return ev
-}
-
-// remove publishes a tombstone for a live key that upstream declares gone, or that left the filter (6, P20).
-func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, known state.Entry, live bool, reason cdc.Reason) error {
-	if !live {
-		return nil
-	}
-	if rec.Version.Compare(known.Version) < 0 { // P14: an old sighting deletes nothing
-		if agreed, err := o.hold(w, s, rec); err != nil || !agreed {
-			return err
-		}
-	}
-	return o.bury(s, rec, body, known, reason)
-}
-
-// bury publishes the tombstone of a live key, and removes its state or leaves a grave, in one transaction (D7).
-func (o *ownership) bury(s *stream, rec *source.Record, body []byte, known state.Entry, reason cdc.Reason) error {
-	b := o.filling
-	ev := o.event(s, rec, body, cdc.Deleted, reason)
-	ev.ContentType = ""
-	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
-	b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, nil, o.headers)
-	b.of(s).event(cdc.Deleted)
-	s.countDeletion(time.Now())
-	if rec.Version.Kind == cdc.NoVersion && known.Version.Kind == cdc.NoVersion {
-		o.forget(s, rec)
-	} else { // D7: version and time stay, so that a stale replica does not resurrect the key
-		version := rec.Version
-		if version.Kind == cdc.NoVersion {
-			version = known.Version
-		}
-		o.store(s, rec, state.Entry{
-			Hash: uint64(time.Now().Unix()), Version: version, Flags: state.Grave, Partition: known.Partition, Rules: s.rules,
-		})
-	}
-	o.unexcept(s, rec.Key)
-	return nil
-}
-
-// forget removes the state of a key, in the transaction of its tombstone (D7).
-func (o *ownership) forget(s *stream, rec *source.Record) {
-	b := o.filling
-	s.table.StageDelete(b.id, rec.Key, rec.KeyHash)
-	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, rec.Key)
-	b.records.Hash(o.scratch, nil)
-	b.of(s)
-	b.events++
-	b.touch(time.Now())
 }

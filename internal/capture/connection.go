@@ -14,6 +14,7 @@ import (
 	"tidemark/internal/codec"
 	"tidemark/internal/fetch"
 	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
 	"tidemark/internal/source"
 )
 
@@ -36,7 +37,9 @@ type Options struct {
 	// Records, Bytes and Open bound a transaction (K17); 0: 10,000, 16 MiB, 1 s.
 	Records, Bytes int
 	Open           time.Duration
-	Log            *slog.Logger
+	// Confirm is how much later than the first a second complete listing has to begin, to confirm a deletion (D4); 0: 10 min.
+	Confirm time.Duration
+	Log     *slog.Logger
 }
 
 // Connection is a named instance of a source: unit of ownership, fencing and tokens. It outlives sessions: its schedule, its
@@ -56,11 +59,15 @@ type Connection struct {
 	bound      *kafka.Bound
 	vault      *vault
 
-	applied      kafka.Mark // where the next replay begins (K9)
-	generation   uint32     // of sightings
+	applied      kafka.Mark  // where the next replay begins (K9)
+	generation   uint32      // of sightings: the newest; one begins with every pass that lists everything (D3)
+	generations  []time.Time // when each began, for ce_lastseen; see lastSeen
+	generation0  uint32      // of generations[0]
 	skew         time.Duration
 	verified     time.Time
 	lookedAround time.Time
+	unguarded    time.Time
+	mail         mailbox // what operators ask (K1)
 	lastCommit   time.Time
 	commits      commitStats
 	answered     map[keyed]uint64 // lookups of held versions that this process has an answer to: what was held (P14)
@@ -81,7 +88,7 @@ func New(o Options) (*Connection, error) {
 		name: src.Connection, account: o.Account, options: o, kafka: o.Kafka, source: src,
 		log: o.Log.With("connection", src.Connection), byName: map[string]*partition{},
 		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[content]bool{}, answered: map[keyed]uint64{}, generation: 1,
-		asked: make(chan chan Status),
+		asked: make(chan chan Status), mail: mailbox{pending: map[string]offsets.Command{}, arrived: make(chan struct{}, 1), taken: map[string]bool{}},
 	}
 	if c.account == "" {
 		c.account = c.name
@@ -343,14 +350,18 @@ func (c *Connection) haltStream(s *stream, err error) {
 	}
 	for _, p := range c.partitions {
 		if p.request == s.request {
-			p.halted, p.walk = err, nil
-			c.schedule.remove(p)
+			p.halted = err
+			p.stop(&c.schedule)
 		}
 	}
 }
 
 func (c *Connection) addPartition(r *source.Request, spec source.Partition) *partition {
-	p := &partition{request: r, spec: spec, label: r.Name, slot: -1}
+	p := &partition{request: r, spec: spec, label: r.Name, space: &space{}}
+	p.poll, p.list = entry{partition: p, slot: -1}, entry{partition: p, listing: true, slot: -1}
+	if i := slices.IndexFunc(c.partitions, func(o *partition) bool { return o.request == r }); i >= 0 && r.SharesKeys() {
+		p.space = c.partitions[i].space // P1
+	}
 	if spec.Name != cdc.NoPartition {
 		p.label += "/" + spec.Name
 	}

@@ -6,6 +6,7 @@ import (
 	"tidemark/internal/cdc"
 	"tidemark/internal/fetch"
 	"tidemark/internal/offsets"
+	"tidemark/internal/record"
 	"tidemark/internal/source"
 )
 
@@ -14,9 +15,10 @@ import (
 // It reports whether they have, and the record may be published.
 func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, err error) {
 	key := string(rec.Key)
+	s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // D3: an older version of it is a sighting too
 	before, ok := s.held.get(key)
 	if seen, again := w.older[keyed{s, key}]; s.spec.HasLookup && !(again && seen == rec.Hash) {
-		w.lookups = append(w.lookups, lookup{s, []byte(key)}) // once a pass: the answer may have been lost with an ownership
+		w.lookups = append(w.lookups, lookup{stream: s, key: []byte(key)}) // once a pass: the answer may have been lost with an ownership
 	}
 	w.older[keyed{s, key}] = rec.Hash
 	if ok && before.Hash == offsets.Hex(rec.Hash) {
@@ -65,7 +67,7 @@ func (o *ownership) lookUp(w *walk, l lookup) error {
 	if err != nil {
 		return err
 	}
-	o.fetch(w, &l, request)
+	o.fetch(w.partition.space, fetched{walk: w, lookup: &l}, request)
 	return nil
 }
 
@@ -103,7 +105,7 @@ func (o *ownership) second(w *walk, s *stream, rec *source.Record) error {
 	case rec.Kind == source.Live:
 		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)
 	case rec.Kind == source.Deleted && live:
-		return o.bury(s, rec, body, known, cdc.Declared)
+		return o.declare(w, s, rec, body, known, cdc.Declared)
 	default:
 		return o.compare(w, rec, body)
 	}
@@ -120,7 +122,7 @@ func (o *ownership) reask(w *walk) {
 		for key, c := range s.held.committed {
 			asked := o.answered[keyed{s, key}] == uint64(c.Hash) // by this process; nothing is asked again and again
 			if c.Kind == offsets.Older && c.Partition == p.spec.Name && !asked {
-				w.lookups = append(w.lookups, lookup{s, []byte(key)})
+				w.lookups = append(w.lookups, lookup{stream: s, key: []byte(key)})
 			}
 		}
 	}

@@ -1,5 +1,7 @@
 package capture
 
+import "iter"
+
 // overlay holds the exceptions of a stream (parked records, held versions): few, so a map serves. Its staged part is what
 // stands in batches that are not known to be committed (P2); it dies with the ownership (2).
 type overlay[V any] struct {
@@ -66,3 +68,22 @@ func (o *overlay[V]) drop() { clear(o.staged) }
 
 // len counts what is committed.
 func (o *overlay[V]) len() int { return len(o.committed) }
+
+// all goes through what there is, staged over committed (P2), in no order.
+func (o *overlay[V]) all() iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for key := range o.committed {
+			if v, ok := o.get(key); ok && !yield(key, v) {
+				return
+			}
+		}
+		for key := range o.staged {
+			if _, known := o.committed[key]; known {
+				continue
+			}
+			if v, ok := o.get(key); ok && !yield(key, v) {
+				return
+			}
+		}
+	}
+}

@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +24,6 @@ type ownership struct {
 	free                []*kafka.Batch // records of batches that are done with
 	batches             uint64
 	rest                *half
-	queue               []*partition  // due, and waiting for their key space (P1)
 	tokens              []*tokenWrite // each travels alone, before anything else (K19)
 	agreed              chan error
 	pages               chan fetched
@@ -72,6 +70,8 @@ func (c *Connection) begin(ctx context.Context, session *kafka.Session) *ownersh
 	o.ctx = fetching
 	c.stopFetching = cancel
 	o.filling = o.fresh()
+	clear(o.mail.taken)
+	o.mail.ring()
 	return o
 }
 
@@ -107,8 +107,10 @@ func (o *ownership) release() {
 		// What it read and what is not known to be committed is read again at once, not after an interval.
 		p.interrupted = p.walk != nil || p.staged != nil || p.written > o.settled
 		p.written = 0
-		p.staged, p.walk, p.turn = nil, nil, false
-		o.schedule.remove(p) // nothing begins before the next ownership has settled its token and planned (K19)
+		p.staged, p.space.flight, p.space.queue = nil, 0, nil
+		listing := p.listing
+		p.stop(&o.schedule)                        // nothing begins before the next ownership has settled its token and planned (K19)
+		p.listing, p.orders = listing.again(), nil // D3; the next ownership is told of the orders anew
 		p.recent.drop()
 	}
 }
@@ -121,6 +123,9 @@ func (o *ownership) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		if err := o.pursue(); err != nil { // verdicts go on where there is room for them
+			return err
+		}
 		o.send() // committer idle and filling not empty: hand it over; that is group commit
 		timer.Reset(o.pause(time.Now()))
 		select {
@@ -142,8 +147,12 @@ func (o *ownership) run(ctx context.Context) error {
 			if err := o.open(err); err != nil {
 				return err
 			}
-		case reply := <-o.asked: // status, and what commands ask
+		case reply := <-o.asked:
 			reply <- o.status()
+		case <-o.mail.arrived: // what operators ask (K1)
+			if err := o.obey(time.Now()); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return o.drain(ctx)
 		}
@@ -161,8 +170,8 @@ func (o *ownership) intake() <-chan fetched {
 // pause is how long the loop may wait until something is due.
 func (o *ownership) pause(now time.Time) time.Duration {
 	wait := fencedEvery
-	if p := o.schedule.next(); p != nil {
-		wait = min(wait, p.due.Sub(now))
+	if e := o.schedule.next(); e != nil {
+		wait = min(wait, e.due.Sub(now))
 	}
 	if o.committing == nil && !o.filling.empty() {
 		wait = min(wait, o.filling.since.Add(patience).Sub(now))
@@ -172,38 +181,17 @@ func (o *ownership) pause(now time.Time) time.Duration {
 
 // tick begins every pass that is due, and the chores.
 func (o *ownership) tick(now time.Time) error {
-	for p := o.schedule.next(); p != nil && !p.due.After(now); p = o.schedule.next() {
-		o.schedule.remove(p)
-		if p.request.SharesKeys() && o.crowded(p) { // P1
-			o.queue = append(o.queue, p)
-			continue
+	for e := o.schedule.next(); e != nil && !e.due.After(now); e = o.schedule.next() {
+		o.schedule.remove(e)
+		begin := o.start
+		if e.listing {
+			begin = o.list
 		}
-		p.turn = false
-		if err := o.start(p, now); err != nil {
+		if err := begin(e.partition, now); err != nil {
 			return err
 		}
 	}
 	return o.chores(now)
-}
-
-// crowded reports whether another partition with the same keys is being read: within a key space answers are applied in the
-// order in which they were requested, so its partitions take turns (P1).
-func (o *ownership) crowded(p *partition) bool {
-	return slices.ContainsFunc(o.partitions, func(other *partition) bool {
-		return other != p && other.request == p.request && (other.walk != nil || other.turn)
-	})
-}
-
-// yield ends p's turn: of those that wait for its key space, the one that has waited longest is next.
-func (o *ownership) yield(p *partition) {
-	i := slices.IndexFunc(o.queue, func(other *partition) bool { return other.request == p.request })
-	if i < 0 {
-		return
-	}
-	next := o.queue[i]
-	o.queue = slices.Delete(o.queue, i, i+1)
-	next.turn = true
-	o.schedule.at(next, time.Now())
 }
 
 // chores are what an owner does beside reading: the heartbeat (K12), a look whether somebody has fenced us while we had nothing
@@ -216,6 +204,12 @@ func (o *ownership) chores(now time.Time) error {
 				o.haltTopics(err)
 				return nil
 			}
+			return err
+		}
+	}
+	if now.Sub(o.unguarded) > unguardEvery { // D5
+		o.unguarded = now
+		if err := o.unguard(now); err != nil {
 			return err
 		}
 	}
@@ -244,6 +238,7 @@ const (
 	heartbeatEvery = 24 * time.Hour
 	verifyEvery    = 5 * time.Minute
 	fencedEvery    = 30 * time.Second
+	unguardEvery   = 30 * time.Second
 )
 
 // start begins a pass of p, or goes on with the one that its checkpoint holds.
@@ -252,8 +247,11 @@ func (o *ownership) start(p *partition, now time.Time) error {
 	if cp.Request != "" && cp.Request != p.request.RequestPrint { // P23: Begin drops it
 		o.log.Warn("the request changed: its cursor is void, a full pass begins", "partition", p.label)
 	}
+	if cp.Validator != "" && o.unsettled(p) {
+		cp.Validator = "" // D10: what waits or is lost needs the records themselves
+	}
 	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
-	w := &walk{partition: p, position: position, began: now, older: map[keyed]uint64{}}
+	w := o.walk(p, position, now).take()
 	p.walk = w
 	if ids := p.recent.ids(); len(ids) > 0 {
 		w.position.Remember(ids) // P13
@@ -283,19 +281,13 @@ func (o *ownership) open(err error) error {
 	return o.planAll(time.Now())
 }
 
-// advance sends the request for the walk's next page, unless lookups have to be asked first (P1: they take turns).
-func (o *ownership) advance(w *walk) error {
-	if len(w.lookups) > 0 {
-		l := w.lookups[0]
-		w.lookups = w.lookups[1:]
-		return o.lookUp(w, l)
+// walk makes the pass that begins at position. One that lists everything gets a generation of sightings of its own (D3).
+func (c *Connection) walk(p *partition, position source.Position, now time.Time) *walk {
+	w := &walk{partition: p, request: position.Request(), position: position, began: now, older: map[keyed]uint64{}}
+	if position.Full() {
+		w.generation, w.census, w.listed = c.nextGeneration(now), c.census(p), make([]int64, len(c.streams))
 	}
-	request, err := w.partition.request.Compose(&w.position)
-	if err != nil {
-		return err
-	}
-	o.fetch(w, nil, request)
-	return nil
+	return w
 }
 
 // resume goes on with a walk between two pages.
@@ -303,18 +295,15 @@ func (o *ownership) resume(w *walk) error {
 	if w.ended {
 		return o.border(w)
 	}
-	if err := o.advance(w); err != nil {
-		return o.fail(w, err)
-	}
-	return nil
+	return o.want(w.partition.space, w)
 }
 
-// fetch starts the fetcher of one request. Its page reaches the loop, or is released when the ownership ends.
-func (o *ownership) fetch(w *walk, l *lookup, request *fetch.Request) {
+// fetch starts the fetcher of one request of sp. What it brings reaches the loop, or is released when the ownership ends.
+func (o *ownership) fetch(sp *space, f fetched, request *fetch.Request) {
+	sp.flight++
 	o.fetchers.Add(1)
 	go func() {
 		defer o.fetchers.Done()
-		f := fetched{walk: w, lookup: l}
 		if request != nil { // P13: a spool is played without asking
 			f.response, f.err = o.client.Do(o.ctx, request)
 		}
@@ -330,14 +319,17 @@ func (o *ownership) fetch(w *walk, l *lookup, request *fetch.Request) {
 func (o *ownership) fail(w *walk, err error) error {
 	p := w.partition
 	remedy, scope := cdc.Verdict(err)
-	p.walk = nil
-	o.yield(p)
 	now := time.Now()
 	switch {
 	case o.ctx.Err() != nil:
 		return nil //nolint:nilerr // the ownership ends; whoever ended it says why
 	case remedy == cdc.Reopen, scope >= cdc.Connection && remedy == cdc.Halt:
 		return err
+	case p.listing == w:
+		return o.failListing(w, err)
+	}
+	p.walk = nil
+	switch {
 	case remedy == cdc.Halt && scope == cdc.Stream:
 		for _, s := range o.streams {
 			if s.request == p.request {
@@ -362,12 +354,12 @@ func (o *ownership) fail(w *walk, err error) error {
 	}
 	if remedy == cdc.Restart && p.failures <= restartsAtOnce {
 		o.log.Info("the pass begins again", "partition", p.label, "error", err)
-		o.schedule.at(p, now)
+		o.schedule.at(&p.poll, now)
 		return nil
 	}
 	wait := backoff(p.label, p.failures)
 	o.log.Warn("the pass failed and is tried again", "partition", p.label, "in", wait.Round(time.Second), "error", err)
-	o.schedule.at(p, now.Add(wait))
+	o.schedule.at(&p.poll, now.Add(wait))
 	return nil
 }
 
@@ -383,7 +375,7 @@ func (o *ownership) expire(p *partition, now time.Time) error {
 	if p.failures > 1 {
 		now = now.Add(backoff(p.label, p.failures))
 	}
-	o.schedule.at(p, now)
+	o.schedule.at(&p.poll, now)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/offsets"
+	"tidemark/internal/record"
 	"tidemark/internal/source"
 )
 
@@ -22,6 +23,9 @@ func (o *ownership) park(w *walk, s *stream, rec *source.Record, body []byte, ca
 		return cause
 	}
 	w.parked++
+	if rec.Key != nil {
+		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // D3: it is there, whatever is wrong with it
+	}
 	hash := rec.Hash
 	if hash == 0 {
 		hash = rec.RawHash

@@ -51,6 +51,11 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 			return err
 		}
 	}
+	for _, p := range c.partitions {
+		if m := p.committed.Reconciled; m != nil {
+			c.generation = max(c.generation, uint32(m.Generation)) // it only grows, over restarts too (D3)
+		}
+	}
 	c.lastCommit = time.Now()
 	if c.source.Auth.Kind != source.AuthOAuth2 {
 		return nil // what it was authorized with before is not needed any more
@@ -78,6 +83,9 @@ func (c *Connection) prepare(ctx context.Context, session *kafka.Session, s *str
 				p.committed, p.reset = source.Expire(p.committed), true
 			}
 		}
+	}
+	if s.holds(offsets.Withheld) {
+		s.guarded = "deletions were withheld before"
 	}
 	s.adopt()
 	if s.spec.KeyType == "" {
@@ -150,6 +158,10 @@ func (c *Connection) forgetAll() error {
 	}
 	for _, p := range c.partitions {
 		p.committed, p.staged, p.recent = cdc.Checkpoint{}, nil, recents{}
+		if p.listing != nil {
+			c.log.Warn("the listing begins anew: what it sighted is not known any more", "partition", p.label, "records", p.listing.records) // D3
+		}
+		p.listing, p.complete, p.seen = nil, 0, nil
 	}
 	return nil
 }

@@ -6,29 +6,37 @@ import (
 	"time"
 )
 
-// schedule holds the partitions by the time at which they are due. An idle partition is an entry here and nothing else:
-// no goroutine, no timer of its own.
-type schedule struct{ entries []*partition }
+// entry is something that is due at a time: a partition's next pass, or its next listing.
+type entry struct {
+	partition *partition
+	listing   bool
+	due       time.Time
+	slot      int // in the heap, -1 outside
+}
 
-// at makes p due at t, whether it waits already or not.
-func (s *schedule) at(p *partition, t time.Time) {
-	p.due = t
-	if p.slot >= 0 {
-		heap.Fix(s, p.slot)
+// schedule holds what is due by its time. An idle partition is an entry here and nothing else: no goroutine, no timer of its
+// own.
+type schedule struct{ entries []*entry }
+
+// at makes e due at t, whether it waits already or not.
+func (s *schedule) at(e *entry, t time.Time) {
+	e.due = t
+	if e.slot >= 0 {
+		heap.Fix(s, e.slot)
 		return
 	}
-	heap.Push(s, p)
+	heap.Push(s, e)
 }
 
-// remove takes p out, where it waits.
-func (s *schedule) remove(p *partition) {
-	if p.slot >= 0 {
-		heap.Remove(s, p.slot)
+// remove takes e out, where it waits.
+func (s *schedule) remove(e *entry) {
+	if e.slot >= 0 {
+		heap.Remove(s, e.slot)
 	}
 }
 
-// next returns the partition that is due first, nil where none waits.
-func (s *schedule) next() *partition {
+// next returns the entry that is due first, nil where none waits.
+func (s *schedule) next() *entry {
 	if len(s.entries) == 0 {
 		return nil
 	}
@@ -43,26 +51,30 @@ func (s *schedule) Swap(i, j int) {
 	s.entries[i].slot, s.entries[j].slot = i, j
 }
 func (s *schedule) Push(x any) {
-	p := x.(*partition)
-	p.slot = len(s.entries)
-	s.entries = append(s.entries, p)
+	e := x.(*entry)
+	e.slot = len(s.entries)
+	s.entries = append(s.entries, e)
 }
 func (s *schedule) Pop() any {
 	last := len(s.entries) - 1
-	p := s.entries[last]
+	e := s.entries[last]
 	s.entries[last] = nil
 	s.entries = s.entries[:last]
-	p.slot = -1
-	return p
+	e.slot = -1
+	return e
+}
+
+// place is where name lies in a stretch of time: a hash of the name, so that neighbours do not bunch (P22).
+func place(name string, stretch time.Duration) time.Duration {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return time.Duration(h.Sum64() % uint64(stretch))
 }
 
 // phase is the first moment after now that lies on name's place in the interval (P22): restarts and neighbours do not bunch,
 // since the place is a hash of the name and not the time of the start.
 func phase(name string, interval time.Duration, now time.Time) time.Time {
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	offset := time.Duration(h.Sum64() % uint64(interval))
-	next := now.Truncate(interval).Add(offset)
+	next := now.Truncate(interval).Add(place(name, interval))
 	for !next.After(now) {
 		next = next.Add(interval)
 	}
@@ -76,7 +88,5 @@ func backoff(name string, n int) time.Duration {
 	if n < 9 {
 		d = min(d, time.Second<<n)
 	}
-	h := fnv.New64a()
-	h.Write([]byte(name))
-	return d - time.Duration(h.Sum64()%uint64(d/5))
+	return d - place(name, d/5)
 }

@@ -90,6 +90,9 @@ func (o *ownership) settle(err error) error {
 	o.lastCommit = time.Now()
 	if b.token == nil && !b.heartbeat { // those overtake the batch that is being filled
 		o.settled = b.id
+		for _, p := range o.partitions {
+			p.listing.settle(b.id)
+		}
 	}
 	o.commits.note(b, took)
 	for s, c := range b.streams {
@@ -98,7 +101,7 @@ func (o *ownership) settle(err error) error {
 		s.known = true
 		// The tail that is read at the next owning begins behind this commit (K9), so the promise to compare with is kept here (K8 g).
 		s.meta.Count, s.meta.Digest = b.promised[s].Count, b.promised[s].Digest
-		s.meta.Deleted = b.promised[s].Deleted
+		s.meta.Deleted, s.meta.Approved = b.promised[s].Deleted, b.promised[s].Approved
 	}
 	for p, w := range b.checkpoints {
 		p.committed = w.checkpoint
@@ -178,8 +181,7 @@ func (o *ownership) plan(p *partition, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	p.due = phase(o.name+"/"+p.label, every, now) // P22: by a hash of the name
-	o.schedule.at(p, p.due)
+	o.schedule.at(&p.poll, phase(o.name+"/"+p.label, every, now)) // P22: by a hash of the name
 	return nil
 }
 
@@ -195,19 +197,22 @@ func (o *ownership) planAll(now time.Time) error {
 		switch cp := p.committed; {
 		case p.halted != nil:
 		case cp.Passes == 0, cp.Anchor != "", p.interrupted:
-			o.schedule.at(p, now)
+			o.schedule.at(&p.poll, now)
 		case p.failures > 0:
-			o.schedule.at(p, now.Add(backoff(p.label, p.failures)))
-		case p.due.After(now): // planned in an ownership before this one
-			o.schedule.at(p, p.due)
+			o.schedule.at(&p.poll, now.Add(backoff(p.label, p.failures)))
+		case p.poll.due.After(now): // planned in an ownership before this one
+			o.schedule.at(&p.poll, p.poll.due)
 		default: // P22: a restart does not poll everything at once, nor later than its interval would have it
 			spread := startWithin
 			if every, err := p.request.Every(p.spec, now.Add(o.skew)); err == nil && every < spread {
 				spread = every
 			}
-			o.schedule.at(p, phase(o.name+"/"+p.label, spread, now))
+			o.schedule.at(&p.poll, phase(o.name+"/"+p.label, spread, now))
 		}
-		p.interrupted = false
+		p.interrupted, p.asked = false, map[*stream]bool{}
+		if err := o.planListing(p, now); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/fetch"
+	"tidemark/internal/offsets"
+	"tidemark/internal/reconcile"
 )
 
 // Phase is what a connection is doing, and what it last stumbled over.
@@ -38,15 +40,22 @@ type Status struct {
 
 // StreamStatus is what is known of a stream.
 type StreamStatus struct {
-	Name     string `json:"name"`
-	Topic    string `json:"topic"`
-	Keys     int64  `json:"keys"`
-	Counts   Counts `json:"counts"`
-	Parked   int    `json:"parked"`   // records whose content stands in the dead-letter topic
-	Held     int    `json:"held"`     // older versions that wait for confirmation (P14)
-	Mismatch bool   `json:"mismatch"` // the restored state was not what the last transaction promised (K8 g)
-	Halted   string `json:"halted,omitempty"`
-	Hint     string `json:"hint,omitempty"`
+	Name   string `json:"name"`
+	Topic  string `json:"topic"`
+	Keys   int64  `json:"keys"`
+	Counts Counts `json:"counts"`
+	Parked int    `json:"parked"` // records whose content stands in the dead-letter topic
+	Held   int    `json:"held"`   // older versions that wait for confirmation (P14)
+	// Candidates are missing keys that wait for a second listing or their lookup (D4), Withheld deletions that the guard holds
+	// back, Guarded why it does, and Sample some of their keys (D5). Approved is how many of them an operator lets go (D6).
+	Candidates int      `json:"candidates"`
+	Withheld   int      `json:"withheld"`
+	Guarded    string   `json:"guarded,omitempty"`
+	Sample     []string `json:"sample,omitempty"`
+	Approved   int64    `json:"approved,omitempty"`
+	Mismatch   bool     `json:"mismatch"` // the restored state was not what the last transaction promised (K8 g)
+	Halted     string   `json:"halted,omitempty"`
+	Hint       string   `json:"hint,omitempty"`
 }
 
 // Counts are what a stream did since the process began; published ones count when their commit is known.
@@ -102,11 +111,28 @@ type PartitionStatus struct {
 	PassTook  time.Duration `json:"pass_took"` // of the last pass
 	Complete  bool          `json:"complete"`
 	Due       time.Time     `json:"due,omitzero"`
+	Listing   ListingStatus `json:"listing"`
 	Drifting  bool          `json:"drifting,omitempty"`
 	Failures  int           `json:"failures,omitempty"`
 	LastError string        `json:"last_error,omitempty"`
 	Halted    string        `json:"halted,omitempty"`
 	Hint      string        `json:"hint,omitempty"`
+}
+
+// ListingStatus is what is known of a partition's listings (D1 to D6).
+type ListingStatus struct {
+	Began    time.Time `json:"began,omitzero"` // of the one under way (D3); zero: none is
+	Records  int       `json:"records,omitempty"`
+	Pages    int       `json:"pages,omitempty"`
+	Asking   int       `json:"asking,omitempty"` // candidates that are still to be looked up
+	Due      time.Time `json:"due,omitzero"`
+	Complete time.Time `json:"complete,omitzero"` // end of the last complete one
+	Missing  int64     `json:"missing"`           // keys that it did not show
+	Unlisted int64     `json:"unlisted"`          // of these, found alive by their lookups (D4)
+	Failed   int       `json:"failed"`            // since then, not complete (D2)
+	Why      string    `json:"why,omitempty"`
+	Held     string    `json:"held,omitempty"` // why what is missing is withheld (D5)
+	Alarm    bool      `json:"alarm"`          // too many in a row were not complete: nothing is deleted (D2)
 }
 
 // Status asks the connection's loop for a copy of what it knows. While the loop is busy owning or restoring, and when ctx
@@ -151,7 +177,7 @@ func (c *Connection) status() Status {
 	}
 	for _, s := range c.streams {
 		st.Memory += s.table.Bytes()
-		st.Streams = append(st.Streams, s.status())
+		st.Streams = append(st.Streams, s.status(time.Now()))
 	}
 	for _, p := range c.partitions {
 		st.Partitions = append(st.Partitions, p.status())
@@ -159,10 +185,22 @@ func (c *Connection) status() Status {
 	return st
 }
 
-func (s *stream) status() StreamStatus {
+func (s *stream) status(now time.Time) StreamStatus {
 	st := StreamStatus{
-		Name: s.spec.Name, Topic: s.topic.Name, Keys: s.table.Set().Count, Counts: s.total, Parked: s.parked.len(), Held: s.held.len(),
-		Mismatch: s.mismatch,
+		Name: s.spec.Name, Topic: s.topic.Name, Keys: s.table.Set().Count, Counts: s.total, Parked: s.parked.len(),
+		Mismatch: s.mismatch, Guarded: s.guarded, Approved: s.approved(now),
+	}
+	for key, c := range s.held.committed {
+		switch c.Kind {
+		case offsets.Older:
+			st.Held++
+		case offsets.Missing:
+			st.Candidates++
+		case offsets.Withheld:
+			if st.Withheld++; len(st.Sample) < 5 {
+				st.Sample = append(st.Sample, clip(key))
+			}
+		}
 	}
 	if s.halted != nil {
 		st.Halted, st.Hint = s.halted.Error(), cdc.Hint(s.halted)
@@ -176,9 +214,10 @@ func (p *partition) status() PartitionStatus {
 		Stream: p.request.Name, Name: p.spec.Name, Cursor: cp.Cursor, Anchor: cp.Anchor, Passes: cp.Passes, Reading: p.walk != nil,
 		Records: p.last.Records, LastPass: p.last.Ended, PassTook: p.last.Ended.Sub(p.last.Began), Complete: p.last.Complete, Drifting: cp.Drifting, Failures: p.failures,
 	}
-	if p.slot >= 0 {
-		st.Due = p.due
+	if p.poll.slot >= 0 {
+		st.Due = p.poll.due
 	}
+	st.Listing = p.listingStatus()
 	if p.walk != nil {
 		st.Records, st.Stage = p.walk.records, p.walk.position.Stage()
 	}
@@ -187,6 +226,24 @@ func (p *partition) status() PartitionStatus {
 	}
 	if p.halted != nil {
 		st.Halted, st.Hint = p.halted.Error(), cdc.Hint(p.halted)
+	}
+	return st
+}
+
+func (p *partition) listingStatus() ListingStatus {
+	var st ListingStatus
+	if m := p.committed.Reconciled; m != nil {
+		st.Complete, st.Missing, st.Unlisted, st.Failed, st.Why, st.Held = m.Ended, m.Missing, m.Unlisted, m.Failed, m.Why, m.Held
+		st.Alarm = m.Failed >= reconcile.Silence
+	}
+	if w := p.listing; w != nil {
+		st.Began, st.Records, st.Pages = w.began, w.records, w.position.Pages()
+	}
+	if p.inquest != nil {
+		st.Asking = len(p.inquest.keys) + len(p.inquest.batch)
+	}
+	if p.list.slot >= 0 {
+		st.Due = p.list.due
 	}
 	return st
 }

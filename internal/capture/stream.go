@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"time"
 
 	crand "crypto/rand"
 
@@ -32,6 +31,9 @@ type stream struct {
 	rules uint16         // the number of the present rule set in meta.Rules
 	// deleted is meta.Deleted with what is staged; nil where nothing is (2).
 	deleted map[string]int64
+	letting *offsets.Approval // meta.Approved with what is staged; nil where nothing is (D6)
+	named   map[string]bool   // candidates that an approval named, and that are looked up (D6)
+	guarded string            // why deletions are withheld; "" where none is (D5)
 	parked  overlay[offsets.Parked]
 	held    overlay[offsets.Candidate]
 
@@ -133,9 +135,7 @@ func (s *stream) record() offsets.Stream {
 	if s.spec.KeyType != "" {
 		m.KeyType = s.spec.KeyType // K4: learnt from the first record
 	}
-	if s.deleted != nil {
-		m.Deleted = s.deleted
-	}
+	m.Deleted, m.Approved = s.deletions(), s.approval()
 	set := s.table.StagedSet()
 	m.Count, m.Digest = set.Count, offsets.Hex(set.Digest)
 	return m
@@ -147,20 +147,12 @@ func (s *stream) agrees() bool {
 	return set.Count == s.meta.Count && offsets.Hex(set.Digest) == s.meta.Digest
 }
 
-// countDeletion notes a deletion in the rolling day (D5).
-func (s *stream) countDeletion(now time.Time) {
-	hours := map[string]int64{offsets.Hour(now): 1}
-	oldest := offsets.Hour(now.Add(-24 * time.Hour))
-	before := s.deleted
-	if before == nil {
-		before = s.meta.Deleted
+// deletions reads those of the rolling day, staged over committed (P2, D5).
+func (s *stream) deletions() map[string]int64 {
+	if s.deleted != nil {
+		return s.deleted
 	}
-	for h, n := range before {
-		if h >= oldest {
-			hours[h] += n
-		}
-	}
-	s.deleted = hours
+	return s.meta.Deleted
 }
 
 // settle makes what batch staged committed (2).
@@ -173,7 +165,7 @@ func (s *stream) settle(batch uint64) {
 // drop forgets what is staged: its ownership died (2).
 func (s *stream) drop() {
 	s.table.Drop()
-	s.deleted = nil
+	s.deleted, s.letting = nil, nil
 	s.parked.drop()
 	s.held.drop()
 }

@@ -29,13 +29,42 @@ type Checkpoint struct {
 	Deep time.Time `json:"deep,omitzero"`
 	// Sequence counts the changes of the cursor, so that a reader sees an old checkpoint for what it is.
 	Sequence int64 `json:"sequence,omitempty"`
-	// Request and Listing are the fingerprints under which the cursor and the listing were made (P23).
+	// Request is the fingerprint under which the cursor was made (P23). Listing is no longer written: see Reconciliation.
 	Request string `json:"request,omitempty"`
 	Listing string `json:"listing,omitempty"`
+	// Validator is what a snapshot's next pass may ask with whether anything has changed: an entity tag or a time, opaque
+	// outside source (D10).
+	Validator string `json:"validator,omitempty"`
+	// Reconciled is what survives of the partition's complete passes; nil before the first (D1 to D6).
+	Reconciled *Reconciliation `json:"reconciled,omitempty"`
+	// Deleted counts the deletions of the rolling day by the hour in which they were published (D5).
+	Deleted map[string]int64 `json:"deleted,omitempty"`
 	// Drifting marks a partition whose numbered pages never held still (P9).
 	Drifting bool `json:"drifting,omitempty"`
 	// Parent holds those fields of the parent record that the child's templates and cadence use; Pending is set when the
 	// parent was sighted as changed and cleared by the finished child pass (P21).
 	Parent  map[string]json.RawMessage `json:"parent,omitempty"`
 	Pending bool                       `json:"pending,omitempty"`
+}
+
+// Reconciliation is what survives of the passes that were to list everything of a partition. It commits with or after what the
+// last of them decided (D7).
+type Reconciliation struct {
+	// Generation numbers the last complete pass; it only grows, over restarts too.
+	Generation int64 `json:"generation,omitempty"`
+	// Began and Ended are when that pass did, by our clock.
+	Began time.Time `json:"began,omitzero"`
+	Ended time.Time `json:"ended,omitzero"`
+	// Listing is the fingerprint under which it was made, and Agreed the number of complete passes in a row that were made
+	// under it: after a change of request, filter or credential two have to agree before anything is deleted (P23).
+	Listing string `json:"listing,omitempty"`
+	Agreed  int    `json:"agreed,omitempty"`
+	// Failed counts the passes since then that were not complete, and Why says what the last of them lacked (D2).
+	Failed int    `json:"failed,omitempty"`
+	Why    string `json:"why,omitempty"`
+	// Missing is how many keys the complete pass did not show, Unlisted how many of them their lookups found alive (D4).
+	Missing  int64 `json:"missing,omitempty"`
+	Unlisted int64 `json:"unlisted,omitempty"`
+	// Held says why what is missing is withheld; "" where it is not (D5).
+	Held string `json:"held,omitempty"`
 }

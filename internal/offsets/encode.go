@@ -62,11 +62,23 @@ func tooLarge(what string, n, limit int) error {
 // Encode returns v as the offsets topic holds it: JSON with "v" first. What goes over a limit of K5, or could not be read
 // back, is an error that halts the stream.
 func Encode[T Value](v T) ([]byte, error) {
-	limit := MaxValue
+	limit, format := MaxValue, 1
 	texts := []string(nil) // of the server; the others are ours
+	newer := func(yes bool) {
+		if yes {
+			format = 2
+		}
+	}
 	switch x := any(&v).(type) {
 	case *cdc.Checkpoint:
-		limit, texts = MaxCheckpoint, []string{x.Cursor, x.Anchor, x.Start}
+		limit, texts = MaxCheckpoint, []string{x.Cursor, x.Anchor, x.Start, x.Validator}
+		newer(x.Reconciled != nil || x.Deleted != nil || x.Validator != "")
+	case *Stream:
+		newer(x.Approved != nil)
+	case *Candidate:
+		newer(!x.Seen.IsZero() || x.Generation != 0)
+	case *Command:
+		newer(true)
 	case *Recent:
 		limit, texts = MaxCheckpoint, append(texts, x.IDs...)
 		x.IDs = append([]string{}, x.IDs...) // [] and not null, which Decode refuses
@@ -86,7 +98,7 @@ func Encode[T Value](v T) ([]byte, error) {
 		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "encode state", "Report this: it is a defect of the connector, or a time "+
 			"outside the years 0 to 9999 in what the server sent", "%T: %w", v, err)
 	}
-	out := splice(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	out := splice(format, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 	if len(out) > limit {
 		return nil, tooLarge(fmt.Sprintf("the record (%T)", v), len(out), limit)
 	}
@@ -94,8 +106,8 @@ func Encode[T Value](v T) ([]byte, error) {
 }
 
 // splice puts the format in front of the members of a JSON object.
-func splice(object []byte) []byte {
-	out := strconv.AppendInt([]byte(`{"v":`), Format, 10)
+func splice(format int, object []byte) []byte {
+	out := strconv.AppendInt([]byte(`{"v":`), int64(format), 10)
 	if len(object) > len("{}") {
 		out = append(out, ',')
 	}

@@ -15,9 +15,9 @@ import (
 	"tidemark/internal/cdc"
 )
 
-// The files in testdata/1 are what format 1 wrote: a line per record, key and value parted by a tab (the value of a hash in
-// hexadecimal). They are never written again: a format that must change gets a new number, a new folder, and code that still
-// restores this one. golden says what each line means.
+// The files in testdata/1 and 2 are what formats 1 and 2 wrote: a line per record, key and value parted by a tab (the value of a
+// hash in hexadecimal). They are never written again: a format that must change gets a new number, a new folder, and code that
+// still restores the old ones. golden says what each line means.
 
 // stored is a record of a golden file and what it means.
 type stored struct {
@@ -57,7 +57,47 @@ func hash(key string, want Hash) stored {
 }
 
 func golden() map[string][]stored {
-	at := time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
+	at := goldenTime
+	of := map[string][]stored{}
+	for kind, records := range golden1(at) {
+		of["1/"+kind] = records
+	}
+	for kind, records := range golden2(at) {
+		of["2/"+kind] = records
+	}
+	return of
+}
+
+var goldenTime = time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
+
+// golden2 are values that use what format 2 added.
+func golden2(at time.Time) map[string][]stored {
+	const c, s = "acme-eu", "people"
+	return map[string][]stored{
+		"cursor": {
+			value("cursor/acme-eu/people/-", Key{Kind: KindCursor, Connection: c, Stream: s, Name: "-"}, cdc.Checkpoint{
+				Passes: 3, Ended: at, Request: "r1", Validator: `If-None-Match: 0f "abc"`, Deleted: map[string]int64{Hour(at): 2},
+				Reconciled: &cdc.Reconciliation{
+					Generation: 12, Began: at, Ended: at, Listing: "l1-i1", Agreed: 2, Failed: 3, Why: "rows moved", Missing: 7, Unlisted: 1, Held: "people: too many",
+				},
+			}),
+			value("cursor/acme-eu/loans/view=Listings", Key{Kind: KindCursor, Connection: c, Stream: "loans", Name: "view=Listings"},
+				cdc.Checkpoint{Cursor: "x", Reconciled: &cdc.Reconciliation{}}),
+		},
+		"candidate": {
+			value("candidate/acme-eu/people/4", Key{Kind: KindCandidate, Connection: c, Stream: s, Name: "4"},
+				Candidate{Kind: Missing, Reason: cdc.Reconciled, Partition: "-", Passes: 1, At: at, Seen: at, Generation: 12}),
+		},
+		"stream": {
+			value("stream/acme-eu/people", Key{Kind: KindStream, Connection: c, Stream: s}, Stream{
+				Count: 3, Topic: "cdc.acme-eu.people", Partitions: 6, Approved: &Approval{ID: "01-a", N: 40, At: at, Until: at},
+			}),
+		},
+	}
+}
+
+// golden1 are values that format 1 has all of.
+func golden1(at time.Time) map[string][]stored {
 	const c, s = "acme-eu", "people"
 	return map[string][]stored{
 		"owner": {
@@ -132,7 +172,7 @@ func TestK5GoldenFiles(t *testing.T) {
 		t.Fatalf("%d golden files, want %d: %v %v", len(files), len(want), files, err)
 	}
 	for _, file := range files {
-		kind := strings.TrimSuffix(filepath.Base(file), ".tsv")
+		kind := filepath.Base(filepath.Dir(file)) + "/" + strings.TrimSuffix(filepath.Base(file), ".tsv")
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -144,7 +184,7 @@ func TestK5GoldenFiles(t *testing.T) {
 		}
 		for i, line := range lines {
 			key, value, _ := strings.Cut(line, "\t")
-			restore(t, key, value, want[kind][i], kind == "hashes")
+			restore(t, key, value, want[kind][i], strings.HasSuffix(kind, "/hashes"))
 		}
 	}
 }
@@ -173,10 +213,10 @@ func restore(t *testing.T, key, value string, want stored, hashes bool) {
 func TestK5EveryKindIsGolden(t *testing.T) {
 	files := golden()
 	for _, kind := range []Kind{KindOwner, KindStream, KindCursor, KindParked, KindCandidate, KindRecent, KindToken} {
-		if len(files[string(kind)]) == 0 {
+		if len(files["1/"+string(kind)]) == 0 {
 			t.Errorf("no golden records of kind %s", kind)
 		}
-		if !slices.ContainsFunc(files[string(kind)], func(s stored) bool { return s.parts.Kind == kind }) {
+		if !slices.ContainsFunc(files["1/"+string(kind)], func(s stored) bool { return s.parts.Kind == kind }) {
 			t.Errorf("the golden records of kind %s have other keys", kind)
 		}
 	}

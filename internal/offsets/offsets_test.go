@@ -37,11 +37,11 @@ func TestK12NewerStateIsRefused(t *testing.T) {
 	newer := func(name string, err error) {
 		t.Run(name, func(t *testing.T) { expect(t, err, cdc.Halt, cdc.Connection, "upgrade") })
 	}
-	for _, text := range []string{`{"v":2}`, `{"v":2,"cursor":"x","shiny":{}}`, `{"cursor":5,"v":99}`} {
+	for _, text := range []string{`{"v":3}`, `{"v":3,"cursor":"x","shiny":{}}`, `{"cursor":5,"v":99}`} {
 		_, err := Decode[cdc.Checkpoint]([]byte(text))
 		newer(text, err)
 	}
-	_, err := Decode[Owner]([]byte(`{"v":2,"nonce":"n"}`))
+	_, err := Decode[Owner]([]byte(`{"v":3,"nonce":"n"}`))
 	newer("owner", err)
 	_, err = ParseHash([]byte{2})
 	newer("hash", err)
@@ -298,7 +298,7 @@ func TestK19Grant(t *testing.T) {
 	}
 	_, err = OpenGrant(testKey, "acme", 2, sealed)
 	expect(t, err, cdc.Halt, cdc.Connection, "token/acme")
-	newer, err := Seal(testKey, "token/acme", 3, []byte(`{"v":2,"access":"aaa"}`))
+	newer, err := Seal(testKey, "token/acme", 3, []byte(`{"v":3,"access":"aaa"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,7 @@ func (g Grant) Seal(key [32]byte, connection string, generation int64) ([]byte, 
 	if err != nil {
 		return nil, cdc.Errorf(cdc.Halt, cdc.Connection, "seal token", "The token server sent a time of expiry outside the years 0 to 9999", "%w", err)
 	}
-	return Seal(key, tokenKey(connection), generation, splice(plain))
+	return Seal(key, tokenKey(connection), generation, splice(1, plain))
 }
 
 // OpenGrant opens what Grant.Seal made, with the errors of Open and Decode.

@@ -9,13 +9,17 @@ import (
 	"tidemark/internal/cdc"
 )
 
-// Format is the version of the JSON values, which every one of them carries as "v".
-const Format = 1
+// Format is the newest version of the JSON values, which every one of them carries as "v". A value that uses nothing of a newer
+// format is written in the oldest that has all of it, so that an older connector can still read it.
+//
+//	1  the first
+//	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command
+const Format = 2
 
 // Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent,
-// Token. Encode and Decode take each of them.
+// Token; and Command, of the controls topic. Encode and Decode take each of them.
 type Value interface {
-	Owner | Stream | cdc.Checkpoint | Parked | Candidate | Recent | Token
+	Owner | Stream | cdc.Checkpoint | Parked | Candidate | Recent | Token | Command
 }
 
 // Owner says who owns a connection; it is committed to both topics before anything is read (K8 e), again by an idle
@@ -58,6 +62,17 @@ type Stream struct {
 	KeySchema  int    `json:"key_schema,omitempty"` // the registry's id with KEY_FORMAT=avro (K4)
 	// Deleted counts the deletions of the rolling day by the hour in which they were published, as Hour names it (D5).
 	Deleted map[string]int64 `json:"deleted,omitempty"`
+	// Approved lets withheld deletions go (D6); nil where nobody has approved any.
+	Approved *Approval `json:"approved,omitempty"`
+}
+
+// Approval is an operator's word on the deletions of a stream that the guard withholds (D6). It names those that were shown
+// before it, and holds for a set of them that is no larger than N.
+type Approval struct {
+	ID    string    `json:"id"` // of the command
+	N     int64     `json:"n"`
+	At    time.Time `json:"at"`
+	Until time.Time `json:"until"`
 }
 
 // Hour is the name of t's hour in Stream.Deleted.
@@ -105,6 +120,51 @@ type Candidate struct {
 	Partition string        `json:"partition,omitempty"`
 	Passes    int           `json:"passes,omitempty"` // complete passes that agreed
 	At        time.Time     `json:"at"`               // when it was found
+	// Seen is when upstream last showed the key that is missing, as far as it is known; Generation is that of the complete pass
+	// that did not (D4).
+	Seen       time.Time `json:"seen,omitzero"`
+	Generation int64     `json:"generation,omitempty"`
+}
+
+// CommandKind says what a command asks for.
+type CommandKind string
+
+// The kinds of command.
+const (
+	List    CommandKind = "list"    // list every partition of the stream now (D1)
+	DryRun  CommandKind = "dry-run" // the same, and decide nothing: say what would be deleted
+	Approve CommandKind = "approve" // let withheld deletions go (D6)
+)
+
+// Command is what an operator asks of a connection's owner, in the controls topic under its id (K1). The owner writes the
+// outcome under the same id, in the transaction that carries it out.
+type Command struct {
+	Do         CommandKind `json:"do"`
+	Connection string      `json:"connection"`
+	Stream     string      `json:"stream"`
+	N          int64       `json:"n,omitempty"` // of Approve
+	Author     string      `json:"author"`
+	At         time.Time   `json:"at"`
+	Expires    time.Time   `json:"expires"`
+	Outcome    *Outcome    `json:"outcome,omitempty"` // nil: still to be done
+}
+
+// Outcome is what became of a command.
+type Outcome struct {
+	At         time.Time `json:"at"`
+	Error      string    `json:"error,omitempty"` // why it was refused
+	Partitions []Verdict `json:"partitions,omitempty"`
+}
+
+// Verdict is what a listing of one partition came to.
+type Verdict struct {
+	Partition string   `json:"partition"`
+	Why       string   `json:"why,omitempty"`  // the listing is not complete, and nothing was decided
+	Held      string   `json:"held,omitempty"` // the deletions are withheld, and why
+	Rows      int      `json:"rows"`
+	Missing   int64    `json:"missing"`
+	Next      string   `json:"next,omitempty"`   // what has to happen before the missing are deleted
+	Sample    []string `json:"sample,omitempty"` // some of the missing keys
 }
 
 // Recent holds ids of a log feed that were published, one piece of them (P13).

@@ -330,9 +330,20 @@ func (b *binder) stream(p *blueprint, o StreamOverride) {
 		req.incremental = &in
 	}
 	b.partitions(&req, p.partitions)
+	if p.request.listing != nil { // D1: another request for the same records
+		l := *p.request.listing
+		l.source, l.Streams, l.partitions = b.source, req.Streams, req.partitions
+		if l.incremental != nil {
+			l.incremental = req.incremental
+		}
+		l.records = []selection{{path: l.records[0].path, stream: &st}}
+		req.listing = &l
+	}
 	b.override(&st, &req, o)
-	if req.list.url != nil {
-		b.address(&req)
+	for _, r := range []*Request{&req, req.listing} {
+		if r != nil && r.list.url != nil {
+			b.address(r)
+		}
 	}
 	req.prints(func(name string) bool {
 		s := (&scope{config: b.def.config}).setting(name)
@@ -344,7 +355,7 @@ func (b *binder) stream(p *blueprint, o StreamOverride) {
 }
 
 func (b *binder) warn(st *Stream) {
-	if st.ReconcileEvery == 0 && !st.Snapshot && st.delete == nil {
+	if st.Reconcile.Every == 0 && !st.Snapshot && st.delete == nil {
 		b.source.Warnings = append(b.source.Warnings, fmt.Sprintf("stream %s has no reconciliation: what vanishes upstream is never noticed", st.Name))
 	}
 	if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {
@@ -447,7 +458,7 @@ func (b *binder) override(st *Stream, req *Request, o StreamOverride) {
 		req.Interval = Interval{fixed: o.Interval}
 	}
 	if o.ReconcileEvery != 0 {
-		st.ReconcileEvery = max(o.ReconcileEvery, 0)
+		st.Reconcile.Every = max(o.ReconcileEvery, 0)
 	}
 	if h := o.Hash; h != nil {
 		if len(h.Include) > 0 && len(h.Exclude) > 0 {

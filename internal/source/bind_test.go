@@ -115,7 +115,7 @@ func TestOverrides(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, r := s.Streams[0], s.Requests[0]
-	if len(s.Streams) != 1 || r.Interval.fixed != time.Hour || st.ReconcileEvery != 48*time.Hour || s.Rate.Budget != 10 || s.Rate.Per != time.Minute ||
+	if len(s.Streams) != 1 || r.Interval.fixed != time.Hour || st.Reconcile.Every != 48*time.Hour || s.Rate.Budget != 10 || s.Rate.Per != time.Minute ||
 		st.Topic != (TopicSettings{Name: "my.orders", Partitions: 12, Retention: -1}) ||
 		!slices.Equal(st.Rules.Include, []string{"a", "b"}) || st.Rules.Exclude != nil {
 		t.Errorf("%+v %+v", st, r.Interval)

@@ -93,11 +93,19 @@ func (r *Request) prints(secret func(string) bool) {
 	if in := r.incremental; in != nil {
 		listing = append(listing, fmt.Sprintf("start %v", in.start)) // a later start lists less, which is not a deletion
 	}
+	if r.listing != nil {
+		listing = append(append(listing, "declared"), r.listing.facts(secret)...)
+	}
 	for _, st := range r.Streams {
 		listing = append(listing, "filter "+st.filter.canonical(), "delete "+st.delete.canonical())
 		st.KeyPrint = st.keyPrint(r)
 	}
 	r.ListingPrint = fingerprint(listing)
+	answer := []string{"answer 1", r.ListingPrint}
+	for _, st := range r.Streams {
+		answer = append(answer, st.KeyPrint, st.Rules.Fingerprint(), st.Schema)
+	}
+	r.answerPrint = fingerprint(answer)
 }
 
 func (c *condition) canonical() string {

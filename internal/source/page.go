@@ -23,6 +23,15 @@ type walk struct {
 	lost  bool // too many keys to notice a second sighting: the pass proves nothing missing
 }
 
+// note remembers a key, as long as there is room.
+func (w *walk) note(key uint64, page, most int) {
+	if len(w.seen) >= most {
+		w.lost = true
+		return
+	}
+	w.seen.note(key, page)
+}
+
 // listed decides where a pass goes on that has no order to rely on: pages by number, token or link, or a single answer.
 func (s *splitter) listed(next *Position) error {
 	timed := s.request.incremental != nil // else a snapshot
@@ -90,7 +99,7 @@ func (s *splitter) settle(next *Position) {
 // Tokens are the server's own idea of where a page ends, so only numbers, and links that may hold one, are watched.
 func (s *splitter) watch(next *Position) error {
 	kind := s.request.paginator.kind
-	if kind != pagePaginator && kind != linkPaginator {
+	if kind != pagePaginator && kind != linkPaginator && s.request.total == nil {
 		return nil
 	}
 	w := &next.walk
@@ -102,18 +111,14 @@ func (s *splitter) watch(next *Position) error {
 	for i := range s.rows {
 		r := &s.rows[i]
 		if w.seen.before(r.key, next.pages) {
-			w.drift = true
+			w.drift = true // also of tokens, where a total makes them be watched
 		} else {
 			fresh = true
 		}
 		if kind == pagePaginator && r.at.After(next.late) && !r.at.After(present) {
 			w.drift = true
 		}
-		if len(w.seen) >= s.request.source.limits.withDefaults().Sightings {
-			w.lost = true
-			continue
-		}
-		w.seen.note(r.key, next.pages)
+		w.note(r.key, next.pages, s.request.source.limits.withDefaults().Sightings)
 	}
 	if w.stale++; fresh {
 		w.stale = 0

@@ -80,7 +80,11 @@ type Position struct {
 	late       time.Time // no later than this the first request was looked at: what is newer changed while we walked (P9)
 	fresh      bool      // there was no cursor to begin from: templates see `start`
 	full       bool      // everything was listed so far, and sighted (D2)
-	deep       bool      // the lower end is deep_lookback's (P12)
+	why        string    // the first reason why full was lost
+	listing    bool      // a reconciliation's: it moves no cursor (D1)
+	total      int64     // what the listing says of its size (D1), where totalled
+	totalled   bool
+	deep       bool // the lower end is deep_lookback's (P12)
 	pages      int
 	rows       int // records of the pass so far
 	parked     int
@@ -129,7 +133,7 @@ func (p *Position) Deep() bool { return p.deep }
 // Expire returns what is left of a checkpoint when upstream no longer knows its cursor (P17), or when the request has
 // changed (P23): the next pass is a full one. It counts as read before, so what it finds new is created, not first read.
 func Expire(cp cdc.Checkpoint) cdc.Checkpoint {
-	cp.Cursor = ""
+	cp.Cursor, cp.Validator = "", ""
 	cp.Sequence++
 	return Restart(cp)
 }
@@ -413,7 +417,8 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 	if err != nil {
 		return nil, pos.wrap(err)
 	}
-	out.Background = pos.deep
+	out.Background = pos.deep || pos.listing
+	pos.conditional(out)
 	if pos.link != "" && pos.stage == reading {
 		out.URL = pos.link // P10: the server wrote the next request; fetch refuses it outside the origins
 	}

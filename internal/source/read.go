@@ -55,7 +55,7 @@ func (s *splitter) same(rd *reader, table record.Known, list, pos int) (int, boo
 		Same: true, Version: hint.Version,
 	}
 	w := row{key: h, raw: rec.Raw, list: list}
-	if rd.stream.cursorSlot >= 0 {
+	if rd.stream.cursorSlot >= 0 && s.request.incremental != nil {
 		if rd.ordered && hint.Version.Kind == cdc.Instant {
 			w.at = hint.Version.Time() // P7: the version is the cursor, so it need not be looked for
 		} else if at, ok := s.cursorIn(rec.Raw); ok {
@@ -126,7 +126,7 @@ func (s *splitter) unreadable(rd *reader, list, pos, end int, err error) (int, e
 	s.park(&rec, "the record cannot be read", err)
 	s.page.Records = append(s.page.Records, rec)
 	s.page.Parked++
-	s.page.Next.full = false // D2: who it is cannot be told, so nobody is proven missing
+	s.page.Next.spoil("it has a record that cannot be read") // D2: who it is cannot be told, so nobody is proven missing
 	s.add(row{key: rec.RawHash, raw: rec.Raw, list: list})
 	return end, nil
 }
@@ -165,7 +165,7 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 	w := row{raw: rec.Raw, key: rec.KeyHash, list: list}
 	if rec.Key == nil {
 		w.key = rec.RawHash
-		s.page.Next.full = false // D2, as above
+		s.page.Next.spoil("it has a record without a usable key") // D2, as above
 	}
 	s.recordCursor(rd, &rec, &w)
 	if v, err := s.version(rd, &w); err != nil {
@@ -195,7 +195,7 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 // its record (P19).
 func (s *splitter) recordCursor(rd *reader, rec *Record, w *row) {
 	slot := rd.stream.cursorSlot
-	if slot < 0 {
+	if slot < 0 || s.request.incremental == nil {
 		return
 	}
 	span := rd.scanner.Spans[slot]

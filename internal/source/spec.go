@@ -16,6 +16,7 @@ type Source struct {
 	BaseURL    string   // without a trailing slash
 	Origins    []string // scheme://host[:port] of base_url, token_url and absolute urls: where credentials may go
 	Auth       Auth
+	Identity   string // a short fingerprint of who asks, a part of every listing's fingerprint (P23)
 	Rate       RateLimit
 	Requests   []*Request
 	Streams    []*Stream    // by Index
@@ -81,10 +82,10 @@ type Stream struct {
 	// LogFeed says that there is a record_id (P13): every entry is an event of its key.
 	LogFeed bool
 	// Snapshot says that the stream has no cursor: every pass lists everything.
-	Snapshot       bool
-	Topic          TopicSettings
-	ReconcileEvery time.Duration // 0: never
-	HasLookup      bool
+	Snapshot  bool
+	Topic     TopicSettings
+	Reconcile Reconcile
+	HasLookup bool
 	// KeyPrint is the fingerprint of the identity: primary_key, key_scope, the names of the partition (P23). A change of it
 	// is refused without a reset.
 	KeyPrint string
@@ -112,6 +113,15 @@ type Stream struct {
 	reader        *reader    // made at first use, split.go
 }
 
+// Reconcile is what the definition or the connection says of a stream's deletions (D1–D8).
+type Reconcile struct {
+	Every   time.Duration // 0: never; a snapshot stream reconciles at every pass (D10)
+	Orphans string        // "delete", "keep" or "withhold" (D8)
+	// GuardKeys and GuardShare are the numbers of D5: more deletions than both, of a rolling day, are withheld.
+	GuardKeys  int64
+	GuardShare float64 // 0.05 is 5 %
+}
+
 // TopicSettings are what the definition or the connection says of a stream's events topic.
 type TopicSettings struct {
 	Name       string        // "": the deployment's naming
@@ -127,6 +137,8 @@ type Request struct {
 	Interval Interval
 	// RequestPrint and ListingPrint are the fingerprints of P23; the caller adds the credential's identity to the latter.
 	RequestPrint, ListingPrint string
+	// answerPrint is the fingerprint of all that an unchanged answer is unchanged for: see conditional.
+	answerPrint string
 
 	source      *Source
 	list        call
@@ -136,7 +148,10 @@ type Request struct {
 	partitions  []dimension  // sorted by name (K4)
 	errors      []errorRule
 	uses        uses
-	splitter    *splitter // made at first use, split.go
+	listing     *Request     // how every live record is listed; nil: as the request does without its cursor (D1)
+	total       *record.Path // of a listing: where it says how many there are (D1)
+	cap         int          // of a listing: this many rows are as many as it ever shows; 0: no limit (D1)
+	splitter    *splitter    // made at first use, split.go
 }
 
 // uses says which names the request's templates mention, so that what is not asked for is not computed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -49,8 +50,11 @@ type Page struct {
 	Body    []byte // what the spans point into: the response's body, or the pass's own spool (P13)
 	Next    Position
 	Done    bool // the pass has ended
-	// Complete says, where Done, that the pass listed everything that there is (D2).
+	// Complete says, where Done, that the pass listed everything that there is (D2); Why says what it lacks otherwise.
 	Complete bool
+	Why      string
+	// Unchanged says that the listing is the same as when it was last read (D10): there was nothing to read.
+	Unchanged bool
 	// Checkpoint is to be committed with or after everything up to here (1); nil: none here (P4, P5). Where the stream is a
 	// log feed, records, Recent and checkpoint of a page belong into one transaction (P13).
 	Checkpoint *cdc.Checkpoint
@@ -105,6 +109,7 @@ type splitter struct {
 	more      int
 	done      int
 	goesOn    int
+	total     int
 	element   func(list, pos int) (int, error)
 	witnesses map[string]witness // by partition (P11)
 	longest   int                // rows of the longest page ever seen (P10)
@@ -135,7 +140,7 @@ func (r *Request) prepare() (*splitter, error) {
 	if r.splitter != nil {
 		return r.splitter, r.splitter.attach()
 	}
-	s := &splitter{request: r, witnesses: map[string]witness{}, echo: -1, next: -1, cursor: -1, more: -1, done: -1, goesOn: -1}
+	s := &splitter{request: r, witnesses: map[string]witness{}, echo: -1, next: -1, cursor: -1, more: -1, done: -1, goesOn: -1, total: -1}
 	var places, lists []record.Path
 	add := func(slot *int, p *record.Path) {
 		if p != nil && !p.Wild() {
@@ -153,6 +158,7 @@ func (r *Request) prepare() (*splitter, error) {
 	add(&s.next, r.paginator.next)
 	add(&s.more, signalPlace(r.paginator.more))
 	add(&s.done, signalPlace(r.paginator.done))
+	add(&s.total, r.total)
 	if inc := r.incremental; inc != nil {
 		add(&s.cursor, inc.next)
 		add(&s.goesOn, signalPlace(inc.more))
@@ -288,10 +294,17 @@ func (s *splitter) split() error {
 	next := &s.page.Next
 	if skip, err := s.request.skips(s.resp, &s.vars); skip || err != nil {
 		s.page.Notices = append(s.page.Notices, fmt.Sprintf("%s: partition skipped, answer %d", s.pos.where(), s.resp.Status))
-		s.page.Done = true
+		s.page.Done, s.page.Why = true, "the partition was skipped"
 		return err
 	}
+	if s.resp.Status == http.StatusNotModified {
+		s.unchanged(next)
+		return nil
+	}
 	if err := s.scan(); err != nil {
+		return err
+	}
+	if err := s.summed(next); err != nil {
 		return err
 	}
 	if next.began.IsZero() {
@@ -300,9 +313,12 @@ func (s *splitter) split() error {
 		next.late = next.began.Add(s.resp.Received.Sub(s.resp.Sent) + time.Second)
 	}
 	if s.resp.Relogin {
-		next.full = false // D2: another login may see other records
+		next.spoil("it was logged in anew while it was read") // D2: another login may see other records
 	}
 	next.rows += len(s.rows)
+	if s.request.total != nil && s.request.paginator.kind == keysetPaginator {
+		s.count(next)
+	}
 	next.longest = max(next.longest, s.page.Rows)
 	s.longest = max(s.longest, s.page.Rows)
 	if err := s.checkCursors(); err != nil {
@@ -470,6 +486,9 @@ func (s *splitter) close() error {
 		next.checkpoint.Request = s.request.RequestPrint
 		page.Checkpoint = &next.checkpoint
 	}
+	if next.listing {
+		page.Checkpoint = nil // it moves no cursor
+	}
 	if page.Done {
 		next.spool, next.walk, next.tie, next.keys = nil, walk{}, tie{}, nil
 	}
@@ -481,7 +500,7 @@ func (s *splitter) close() error {
 	page.Recent = next.recent.list(next)
 	cp, saved := &next.checkpoint, &next.saved
 	page.Quiet = page.Recent == nil && saved.Passes > 0 && cp.Cursor == saved.Cursor && cp.Request == saved.Request &&
-		cp.Drifting == saved.Drifting && cp.Deep.Equal(saved.Deep) && (!page.Done || saved.Anchor == "")
+		cp.Drifting == saved.Drifting && cp.Validator == saved.Validator && cp.Deep.Equal(saved.Deep) && (!page.Done || saved.Anchor == "")
 	if !page.Quiet {
 		next.saved = next.checkpoint
 	}
@@ -513,8 +532,10 @@ func (s *splitter) finish(next *Position) {
 		cp.Deep = cp.Ended
 	}
 	cp.Drifting = next.walk.drift
+	cp.Validator = s.validator(next)
 	s.page.Done = true
-	s.page.Complete = next.full && !next.walk.drift && !next.walk.lost
+	s.page.Why = s.incomplete(next)
+	s.page.Complete = s.page.Why == ""
 	s.page.Checkpoint = cp
 }
 

@@ -93,7 +93,7 @@ func (r *linter) stream(d *Definition, k, n *yaml.Node) {
 	s.partition(s.f["partition"])
 	s.identity()
 	s.list()
-	s.paginator(s.f["paginator"])
+	s.paginator(&s.b.request.paginator, s.f["paginator"])
 	s.incremental(s.f["incremental"])
 	s.content()
 	s.conditions()
@@ -373,8 +373,7 @@ func (r *linter) signal(n *yaml.Node, what string, sc *scope) *signal {
 	return out
 }
 
-func (s *streamReader) paginator(n *yaml.Node) {
-	p := &s.b.request.paginator
+func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 	p.kind, p.firstPage = noPaginator, 1
 	if n == nil {
 		return
@@ -696,54 +695,6 @@ func (s *streamReader) every(n *yaml.Node, what string) time.Duration {
 	return d
 }
 
-func (s *streamReader) reconcile(n *yaml.Node) {
-	if n == nil {
-		return
-	}
-	f := s.fields(n, "reconcile", []string{"every", "lookup"}, []string{"schedule", "listing", "order", "cap", "total", "window", "orphans", "guard"})
-	if f == nil {
-		return
-	}
-	s.b.stream.ReconcileEvery = s.positive(f["every"], "reconcile.every", 0)
-	l := f["lookup"]
-	if f["every"] == nil && l == nil {
-		s.fail(n, "reconcile needs `every`, `lookup` or both")
-	}
-	if l == nil {
-		return
-	}
-	lf := s.fields(l, "lookup", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "gone"}, nil)
-	if lf == nil {
-		return
-	}
-	if s.b.stream.contentKey {
-		s.fail(l, "a lookup needs a key to ask for, and `primary_key: content` is a hash")
-		return
-	}
-	names := []string{"key", "config", "now"}
-	if !s.b.stream.keyScope {
-		names = append(names, "partition")
-	}
-	before := len(s.problems)
-	look := &lookup{call: s.call(lf, "lookup", l, s.in("lookup", names...))}
-	if p := s.place(lf["records"], "records"); p != nil {
-		look.records = *p
-	} else if len(s.b.request.records) > 0 {
-		look.records = s.b.request.records[0].path
-	}
-	named := false
-	look.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "key" }) })
-	if !named && len(s.problems) == before {
-		s.fail(l, "the lookup does not say which record it asks for: there is no {{ key.NAME }} in it")
-	}
-	sc := s.in("lookup gone", "record", "config", "now")
-	sc.slot = s.slot
-	if e := s.expression(lf["gone"], "gone", sc, boolean); e != nil {
-		s.b.stream.gone = newCondition("gone", e)
-	}
-	s.b.stream.lookup, s.b.stream.HasLookup = look, true
-}
-
 func (s *streamReader) topic() {
 	t := &s.b.stream.Topic
 	if n := s.f["topic"]; n != nil {
@@ -772,27 +723,19 @@ func validTopic(name string) bool {
 // together checks what only several keys together can get wrong.
 func (s *streamReader) together() {
 	req := &s.b.request
-	req.list.each(func(t *template) { t.bindings(func(b binding) { req.uses.add(b.root) }) })
+	s.pages(req, s.f["paginator"])
 	u, p, in := req.uses, &req.paginator, req.incremental
-	p.tiePage = u.tiePage
 	for _, c := range []struct {
 		wrong bool
 		at    *yaml.Node
 		what  string
 	}{
-		{p.kind == tokenPaginator && !u.pageToken, s.f["paginator"], "paginator token, but no {{ page_token }} in the request: every page would be the first"},
-		{p.kind == pagePaginator && !u.page, s.f["paginator"], "paginator page, but no {{ page }} in the request: every page would be the first"},
-		{p.kind != tokenPaginator && u.pageToken, s.name, "the request has {{ page_token }}, but its paginator is not token: it would never be sent"},
-		{p.kind != pagePaginator && u.page, s.name, "the request has {{ page }}, but its paginator is not page"},
-		{p.kind != keysetPaginator && u.tiePage, s.name, "the request has {{ tie_page }}, but its paginator is not keyset: it would never be sent"},
-		{p.kind != keysetPaginator && u.anchor, s.name, "the request has {{ anchor }}, but its paginator is not keyset: {{ cursor }} is the partition's cursor"},
 		{in == nil && (u.cursor || u.start), s.name, "the request has {{ cursor }} or {{ start }}, but the stream has no `incremental`: it would never be sent"},
 	} {
 		if c.wrong {
 			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
 		}
 	}
-	s.keyset(u, p, in)
 	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
 		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
 	}
@@ -801,12 +744,35 @@ func (s *streamReader) together() {
 	}
 }
 
+// pages checks that a request and its paginator, which stands at n, fit each other.
+func (s *streamReader) pages(req *Request, n *yaml.Node) {
+	req.list.each(func(t *template) { t.bindings(func(b binding) { req.uses.add(b.root) }) })
+	u, p := req.uses, &req.paginator
+	p.tiePage = u.tiePage
+	for _, c := range []struct {
+		wrong bool
+		at    *yaml.Node
+		what  string
+	}{
+		{p.kind == tokenPaginator && !u.pageToken, n, "paginator token, but no {{ page_token }} in the request: every page would be the first"},
+		{p.kind == pagePaginator && !u.page, n, "paginator page, but no {{ page }} in the request: every page would be the first"},
+		{p.kind != tokenPaginator && u.pageToken, s.name, "the request has {{ page_token }}, but its paginator is not token: it would never be sent"},
+		{p.kind != pagePaginator && u.page, s.name, "the request has {{ page }}, but its paginator is not page"},
+		{p.kind != keysetPaginator && u.tiePage, s.name, "the request has {{ tie_page }}, but its paginator is not keyset: it would never be sent"},
+		{p.kind != keysetPaginator && u.anchor, s.name, "the request has {{ anchor }}, but its paginator is not keyset: {{ cursor }} is the partition's cursor"},
+	} {
+		if c.wrong {
+			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
+		}
+	}
+	s.keyset(u, p, req.incremental, n)
+}
+
 // keyset checks that every request can ask from the last record's cursor, inclusively (P6).
-func (s *streamReader) keyset(u uses, p *paginator, in *incremental) {
+func (s *streamReader) keyset(u uses, p *paginator, in *incremental, n *yaml.Node) {
 	if p.kind != keysetPaginator {
 		return
 	}
-	n := s.f["paginator"]
 	switch {
 	case in == nil || in.kind != timestampCursor:
 		s.fail(n, "paginator keyset needs `incremental` with a cursor_field: the last record's is where the next page begins (P6)")

@@ -177,6 +177,7 @@ type class struct {
 // classes numbers the classes of a table: partitions × rule sets × flags, so few that none is ever forgotten.
 type classes struct {
 	list   []class
+	held   []int64 // committed entries of each
 	number map[class]uint32
 	last   uint32
 }
@@ -194,7 +195,7 @@ func (s *classes) id(k class) uint32 {
 		}
 		n = uint32(len(s.list))
 		s.number[k] = n
-		s.list = append(s.list, k)
+		s.list, s.held = append(s.list, k), append(s.held, 0)
 	}
 	s.last = n
 	return n

@@ -224,15 +224,20 @@ func (t *Table) view(key []byte, h uint64) (live bool, hash uint64) {
 func (t *Table) write(key []byte, h uint64, c *cell, e Entry) {
 	var live bool
 	var hash uint64
-	if c == nil {
+	fresh := c == nil
+	if fresh {
 		c = t.insert(key, h)
 	} else {
 		live, hash = t.classes.of(c).flags&Grave == 0, c.hash
 	}
 	t.committed.change(h, hash, live, e.Hash, e.Live())
+	if !fresh {
+		t.classes.held[c.class]--
+	}
 	c.hash, c.raw, c.rawLen, c.seen = e.Hash, e.Raw, e.RawLen, e.Seen
 	c.setVersion(e.Version)
 	c.class = t.classes.id(class{partition: e.Partition, rules: e.Rules, flags: e.Flags})
+	t.classes.held[c.class]++
 }
 
 // erase removes the committed entry of key, if there is one.
@@ -243,6 +248,7 @@ func (t *Table) erase(key []byte, h uint64) {
 	}
 	c := t.cell(id)
 	t.committed.change(h, c.hash, t.classes.of(c).flags&Grave == 0, 0, false)
+	t.classes.held[c.class]--
 	if s != nil {
 		s.remove(i)
 	} else {
@@ -252,6 +258,17 @@ func (t *Table) erase(key []byte, h uint64) {
 	t.arena.release(c.key)
 	*c = cell{class: vacant, key: uint64(t.free)}
 	t.free = id + 1
+}
+
+// Live counts the committed live keys of a partition (D5).
+func (t *Table) Live(partition uint32) int64 {
+	var n int64
+	for i, k := range t.classes.list {
+		if k.partition == partition && k.flags&Grave == 0 {
+			n += t.classes.held[i]
+		}
+	}
+	return n
 }
 
 // Unseen goes through the committed live keys of a partition, or of AnyPartition, whose last sighting is older than

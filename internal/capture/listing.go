@@ -1,0 +1,252 @@
+package capture
+
+import (
+	"slices"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/offsets"
+	"tidemark/internal/reconcile"
+	"tidemark/internal/source"
+	"tidemark/internal/state"
+)
+
+// A listing is a pass that reads everything of a partition beside its incremental passes, in turns with them (P1). It publishes
+// what they missed, and its sightings are what the verdict on deletions rests on (D1 to D3).
+
+// list begins a listing of p, or goes on with the one that an ownership before this one began (D3).
+func (o *ownership) list(p *partition, now time.Time) error {
+	if p.listing == nil {
+		position, err := p.request.BeginListing(p.spec, now.Add(o.skew))
+		w := o.walk(p, position, now).take()
+		p.listing = w
+		if err != nil {
+			return o.fail(w, err)
+		}
+		w.safe = standing{position: position, listed: slices.Clone(w.listed)}
+		o.log.Info("listing begins", "partition", p.label, "generation", w.generation)
+	}
+	return o.resume(p.listing)
+}
+
+// stand notes how far a listing has got. It may go on from here once all that it found up to here is known to be committed; a
+// change that only the listing has seen would be lost with its batch otherwise, since no cursor leads back to it (P2, 4).
+func (w *walk) stand(o *ownership) {
+	st := standing{position: w.position, ended: w.ended, complete: w.page.Complete, why: w.page.Why, records: w.records, listed: slices.Clone(w.listed)}
+	switch {
+	case !o.filling.empty():
+		st.batch = o.filling.id
+	case o.committing != nil:
+		st.batch = o.committing.id
+	}
+	if n := len(w.unsafe); n > 0 && w.unsafe[n-1].batch >= st.batch {
+		st.batch = w.unsafe[n-1].batch
+		w.unsafe = w.unsafe[:n-1] // of one batch the last is enough
+	}
+	if st.batch <= o.settled {
+		w.safe = st
+		return
+	}
+	w.unsafe = append(w.unsafe, st)
+}
+
+// settle makes safe what waited for batch.
+func (w *walk) settle(batch uint64) {
+	for w != nil && len(w.unsafe) > 0 && w.unsafe[0].batch <= batch {
+		w.safe = w.unsafe[0]
+		w.unsafe = w.unsafe[1:]
+	}
+}
+
+// again sets a listing back to where it is safe to go on from in another ownership. The sightings stay, since they are facts
+// about upstream (D3).
+func (w *walk) again() *walk {
+	if w == nil {
+		return nil
+	}
+	st := w.safe
+	w.position, w.ended, w.records, w.listed = st.position, st.ended, st.records, slices.Clone(st.listed)
+	w.page.Complete, w.page.Why = st.complete, st.why
+	w.unsafe, w.lookups, w.safe.batch, w.orders = nil, nil, 0, nil
+	return w
+}
+
+// stop gives up everything that is under way or waits for p.
+func (p *partition) stop(s *schedule) {
+	s.remove(&p.poll)
+	s.remove(&p.list)
+	p.walk, p.listing, p.verdict, p.inquest = nil, nil, nil, nil
+}
+
+// finishListing ends a listing: the verdict on what it did not show follows.
+func (o *ownership) finishListing(w *walk) error {
+	p := w.partition
+	p.listing = nil
+	complete := w.page.Complete
+	if complete {
+		if err := o.agree(w); err != nil { // P14: a held version that a complete pass shows again
+			return err
+		}
+	}
+	o.log.Info("listing ended", "partition", p.label, "records", w.records, "complete", complete, "why", w.page.Why)
+	return o.judge(w, complete, w.page.Why)
+}
+
+// failListing ends a listing that cannot go on. It halts nothing: what is wrong with the stream itself its own passes will meet,
+// and what is not proven complete deletes nothing (D2). After what a pause may mend it goes on from where it stood.
+func (o *ownership) failListing(w *walk, err error) error {
+	p := w.partition
+	remedy, _ := cdc.Verdict(err)
+	w.failures++
+	if remedy == cdc.Retry && w.failures <= listingTries {
+		wait := backoff(p.label+"/list", w.failures)
+		o.log.Warn("the listing failed and goes on later", "partition", p.label, "in", wait.Round(time.Second), "error", err)
+		o.schedule.at(&p.list, time.Now().Add(wait))
+		return nil
+	}
+	p.listing = nil
+	return o.judge(w, false, err.Error())
+}
+
+// listingTries is how often in all a listing may fail and go on.
+const listingTries = 20
+
+// planListing puts p's next listing into the schedule, unless one is under way.
+func (o *ownership) planListing(p *partition, now time.Time) error {
+	cp := p.checkpoint()
+	switch {
+	case p.halted != nil, p.verdict != nil, p.inquest != nil:
+		return nil
+	case p.listing != nil: // of an ownership before this one
+		o.schedule.at(&p.list, now)
+		return nil
+	case p.listsByItself(), cp.Passes == 0:
+		return nil // every pass is one (D10); the first pass is one
+	case len(p.orders) > 0:
+		o.schedule.at(&p.list, now)
+		return nil
+	}
+	every := p.request.ReconcileEvery()
+	if every == 0 {
+		return nil
+	}
+	name, m := o.name+"/"+p.label+"/list", cp.Reconciled
+	if m == nil {
+		o.schedule.at(&p.list, phase(name, every, now)) // P22
+		return nil
+	}
+	due := phase(name, every, m.Ended)
+	if m.Failed > 0 { // D2: sooner than that, the more rarely the longer it fails
+		due = now.Add(min(every, 10*time.Minute<<min(m.Failed-1, 10)))
+	}
+	if at, ok := o.secondDue(p); ok && at.Before(due) {
+		due = at
+	}
+	o.schedule.at(&p.list, due)
+	return nil
+}
+
+// listsByItself reports whether every pass of p lists everything (D10).
+func (p *partition) listsByItself() bool {
+	return slices.ContainsFunc(p.request.Streams, func(st *source.Stream) bool { return st.Snapshot })
+}
+
+// secondDue is when the second complete pass is due that p's candidates wait for: not before the time that has to lie between
+// the two, and within an hour after that (D4).
+func (o *ownership) secondDue(p *partition) (time.Time, bool) {
+	var first time.Time
+	for s := range o.streamsOf(p) {
+		if s.spec.HasLookup {
+			continue
+		}
+		for _, c := range s.held.committed {
+			if c.Kind == offsets.Missing && c.Partition == p.spec.Name && (first.IsZero() || c.At.Before(first)) {
+				first = c.At
+			}
+		}
+	}
+	wait := o.confirmAfter()
+	return first.Add(wait + place(o.name+"/"+p.label, wait*5)), !first.IsZero()
+}
+
+// confirmAfter is how much later a second complete pass has to begin (D4).
+func (c *Connection) confirmAfter() time.Duration {
+	if c.options.Confirm > 0 {
+		return c.options.Confirm
+	}
+	return reconcile.SecondPass
+}
+
+// streamsOf goes through the streams that p's request feeds.
+func (c *Connection) streamsOf(p *partition) func(func(*stream) bool) {
+	return func(yield func(*stream) bool) {
+		for _, s := range c.streams {
+			if s.request == p.request && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// unsettled reports whether something of the request's streams waits for another look at its records, or was lost: then an
+// answer that says no more than "unchanged" is not enough (D10).
+func (c *Connection) unsettled(p *partition) bool {
+	for s := range c.streamsOf(p) {
+		if s.held.len()+len(s.held.staged) > 0 || s.table.Set().Count == 0 || s.mismatch {
+			return true
+		}
+	}
+	m := p.checkpoint().Reconciled
+	return m == nil || m.Held != "" || m.Agreed < 2
+}
+
+// nextGeneration begins a generation of sightings: everything that is sighted from now on, by whatever pass, is of it or of a
+// later one (D3).
+func (c *Connection) nextGeneration(now time.Time) uint32 {
+	c.generation++
+	if len(c.generations) == 0 {
+		c.generation0 = c.generation
+	}
+	const most = 1 << 12
+	if len(c.generations) == most { // older ones count as the oldest that is kept
+		c.generations = slices.Delete(c.generations, 0, most/2)
+		c.generation0 += most / 2
+	}
+	c.generations = append(c.generations, now)
+	return c.generation
+}
+
+// lastSeen is when upstream last showed a key, as far as it is known: not earlier than that. After a restart it is the end of
+// the partition's last complete pass, which showed what is still live.
+func (c *Connection) lastSeen(p *partition, e state.Entry) time.Time {
+	if e.Seen >= c.generation0 && int(e.Seen-c.generation0) < len(c.generations) {
+		return c.generations[e.Seen-c.generation0]
+	}
+	if m := p.checkpoint().Reconciled; m != nil {
+		return m.Ended
+	}
+	return time.Time{}
+}
+
+// sighted notes what a page has shown: of a pass that lists everything, how many of each stream; and of any, a key that is
+// there, for the lookups of others to be proven by (D4).
+func (w *walk) sighted(streams []*stream) {
+	p := w.partition
+	noted := -1
+	for i := len(w.page.Records) - 1; i >= 0; i-- {
+		rec := &w.page.Records[i]
+		if w.listed == nil && noted >= 0 {
+			return
+		}
+		if rec.Key == nil || rec.Kind == source.Deleted {
+			continue
+		}
+		if w.listed != nil {
+			w.listed[rec.Stream]++
+		}
+		if rec.Err == nil && rec.Kind == source.Live && noted != rec.Stream {
+			noted = rec.Stream
+			p.witness(streams[rec.Stream], rec.Key)
+		}
+	}
+}

@@ -1,0 +1,267 @@
+package capture
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/offsets"
+	"tidemark/internal/reconcile"
+	"tidemark/internal/record"
+	"tidemark/internal/state"
+)
+
+// mostCandidates bounds what of one verdict is kept as candidates, per stream (10): what is beyond waits for the next listing.
+const mostCandidates = 100_000
+
+// verdict carries out what was decided on a complete listing, in batches that can be cut anywhere: candidates and tombstones
+// are state, and the mark commits with or after the last of them (D7).
+type verdict struct {
+	walk  *walk
+	mark  cdc.Reconciliation
+	parts []part
+	dry   bool // nothing is done: an operator wants to know what would be
+}
+
+// part is what is left to do for one stream.
+type part struct {
+	stream  *stream
+	verdict reconcile.Verdict
+	missing int64
+	keys    [][]byte // the missing, up to mostCandidates
+	next    int
+}
+
+// judge decides on what a pass that was to list everything did not show (D1 to D6).
+func (o *ownership) judge(w *walk, complete bool, why string) error {
+	p := w.partition
+	l := reconcile.Listing{
+		Generation: w.generation, Began: w.began, Ended: time.Now(), Complete: complete, Why: why, Print: o.listingPrint(p),
+	}
+	var missing int64
+	v := &verdict{walk: w, dry: w.dry()}
+	if complete {
+		p.complete = w.generation
+		for s := range o.streamsOf(p) {
+			pt := o.unseen(p, s)
+			missing += pt.missing
+			v.parts = append(v.parts, pt)
+		}
+	}
+	v.mark = reconcile.Mark(p.checkpoint().Reconciled, l, missing)
+	for i := range v.parts {
+		pt := &v.parts[i]
+		s, now := pt.stream, time.Now()
+		c := reconcile.Case{
+			Listing: l, Agreed: v.mark.Agreed, Listed: w.listed[s.spec.Index], Missing: pt.missing, Lookup: s.spec.HasLookup,
+			Damaged: s.mismatch, Guard: s.guard(), Levels: o.levels(p, s, w.census), Confirm: o.options.Confirm,
+			Approved: s.approved(now), Shown: pt.shown(s.approval()),
+		}
+		if a := s.approval(); a != nil {
+			c.ApprovedAt = a.At
+		}
+		pt.verdict = reconcile.Judge(c)
+		if held := pt.verdict.Held(); held != "" {
+			v.mark.Held = s.spec.Name + ": " + held
+			o.log.Error("deletions are withheld", "partition", p.label, "stream", s.spec.Name, "missing", pt.missing, "why", held)
+		}
+	}
+	if v.mark.Failed >= reconcile.Silence { // D2: silence must not mean "never deleted"
+		o.log.Error("no listing was complete for a while, so nothing is deleted", "partition", p.label, "passes", v.mark.Failed, "why", why)
+	}
+	if err := o.answer(p, w, v); err != nil {
+		return err
+	}
+	if v.dry {
+		return o.planListing(p, time.Now())
+	}
+	p.verdict = v
+	return o.pursue()
+}
+
+// listingPrint is the fingerprint of what a listing lists: the request, the filter, and whose credential it is (P23).
+func (c *Connection) listingPrint(p *partition) string {
+	return p.request.ListingPrint + "-" + c.source.Identity
+}
+
+// unseen gathers the live keys of s that a complete pass of p did not show. Where partitions share their keys, a key is missing
+// when a complete pass of every one did not show it (P24): those of this process, whose sightings stand.
+func (o *ownership) unseen(p *partition, s *stream) part {
+	pt := part{stream: s}
+	since, of := p.complete, s.ordinal(p.spec.Name)
+	if p.request.SharesKeys() {
+		of = state.AnyPartition
+		for _, other := range o.partitions {
+			if other.request == p.request {
+				since = min(since, other.complete)
+			}
+		}
+	}
+	if since == 0 {
+		return pt
+	}
+	for key := range s.table.Unseen(since, of) {
+		if e, ok := s.table.Get(key, record.KeyHash(key)); !ok || !e.Live() || e.Seen >= since { // what is in flight says otherwise
+			continue
+		}
+		pt.missing++
+		if len(pt.keys) < mostCandidates {
+			pt.keys = append(pt.keys, slices.Clone(key))
+		}
+	}
+	return pt
+}
+
+// shown counts the missing keys that were withheld, and so shown to the operator, before his approval (D6).
+func (pt *part) shown(a *offsets.Approval) int64 {
+	if a == nil {
+		return 0
+	}
+	var n int64
+	for _, key := range pt.keys {
+		if c, ok := pt.stream.held.get(string(key)); ok && c.Kind == offsets.Withheld && !c.At.After(a.At) {
+			n++
+		}
+	}
+	return n
+}
+
+// pursue goes on with the verdicts, as far as the filling batch has room (K17).
+func (o *ownership) pursue() error {
+	for _, p := range o.partitions {
+		v := p.verdict
+		if v == nil {
+			continue
+		}
+		done, err := o.pursueOne(p, v)
+		if err == nil && done {
+			err = o.conclude(p, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *ownership) pursueOne(p *partition, v *verdict) (done bool, err error) {
+	for i := range v.parts {
+		pt := &v.parts[i]
+		for ; pt.next < len(pt.keys); pt.next++ {
+			if o.bound.Full(o.filling.records) {
+				return false, nil
+			}
+			if err := o.decide(p, v, pt, pt.keys[pt.next]); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+// decide carries out what the verdict says of one missing key.
+func (o *ownership) decide(p *partition, v *verdict, pt *part, key []byte) error {
+	s, h := pt.stream, record.KeyHash(key)
+	known, ok := s.table.Get(key, h)
+	if !ok || !known.Live() || known.Seen >= v.walk.generation {
+		return nil // it was deleted or seen while the verdict was carried out (P1)
+	}
+	var prior reconcile.Prior
+	c, ok := s.held.get(string(key))
+	if ok && c.Kind != offsets.Older {
+		prior = reconcile.Prior{Found: c.At, Withheld: c.Kind == offsets.Withheld}
+	}
+	if c.Kind == offsets.Withheld && c.Reason != cdc.Reconciled {
+		return nil // upstream declared it deleted: that waits by itself
+	}
+	decision, leave, approved := pt.verdict.Decide(prior)
+	switch decision {
+	case reconcile.Delete:
+		leave, why := reconcile.Admit(leave, approved, s.guard(), o.levels(p, s, v.walk.census))
+		if !leave.Holds() {
+			return o.withhold(p, s, string(key), known, cdc.Reconciled, cdc.Version{}, v.mark.Generation, why)
+		}
+		return o.carryOut(p, s, string(key), cdc.Version{}, leave, approved)
+	case reconcile.Withhold:
+		if prior.Withheld {
+			return nil // it was shown already, and keeps the time of that (D6)
+		}
+		return o.withhold(p, s, string(key), known, cdc.Reconciled, cdc.Version{}, v.mark.Generation, pt.verdict.Held())
+	default:
+		if approved {
+			o.approve(s, key)
+		}
+		return o.suspect(p, s, key, known, c, decision == reconcile.Ask, v.mark.Generation)
+	}
+}
+
+// suspect makes a missing key a candidate, unless it is one already (D4). ask says that its lookup decides.
+func (o *ownership) suspect(p *partition, s *stream, key []byte, known state.Entry, before offsets.Candidate, ask bool, generation int64) error {
+	c := offsets.Candidate{
+		Kind: offsets.Missing, Reason: cdc.Reconciled, Partition: p.spec.Name, At: time.Now().UTC(),
+		Seen: o.lastSeen(p, known).UTC(), Generation: generation,
+	}
+	if ask {
+		c.Passes = 1
+	}
+	if before.Kind == offsets.Missing {
+		if before.Passes == c.Passes {
+			return nil
+		}
+		c.At, c.Seen = before.At, before.Seen
+	}
+	return o.holdAs(s, string(key), c)
+}
+
+// conclude ends a verdict: the mark commits with or after all that it did (D7), then candidates are looked up.
+func (o *ownership) conclude(p *partition, v *verdict) error {
+	p.verdict, p.asked, p.askAgain = nil, map[*stream]bool{}, time.Time{}
+	now := time.Now()
+	cp := p.checkpoint()
+	before := cp.Reconciled
+	cp.Reconciled = &v.mark
+	for i := range v.parts {
+		if pt := &v.parts[i]; pt.missing > int64(len(pt.keys)) {
+			o.log.Warn("more keys are missing than can wait at a time: the others wait for the next listing", "stream", pt.stream.spec.Name,
+				"missing", pt.missing, "waiting", len(pt.keys))
+		}
+	}
+	if quiet(before, &v.mark) && p.listsByItself() {
+		p.quiet(cp) // nothing new, nothing committed
+	} else if err := o.filling.checkpoint(p, cp, now); err != nil {
+		return err
+	}
+	if err := o.inquire(p); err != nil {
+		return err
+	}
+	return o.planListing(p, now)
+}
+
+// quiet reports whether a mark says nothing that the one before did not, but for its time.
+func quiet(before, now *cdc.Reconciliation) bool {
+	return before != nil && before.Listing == now.Listing && before.Agreed == now.Agreed && before.Failed == now.Failed && before.Held == now.Held &&
+		before.Missing == now.Missing && before.Unlisted == now.Unlisted
+}
+
+// keep puts what belongs to us into a checkpoint that a pass has moved: a pass knows its cursor, and nothing of these.
+func (p *partition) keep(cp *cdc.Checkpoint) {
+	now := p.checkpoint()
+	cp.Reconciled, cp.Deleted, cp.Listing = now.Reconciled, now.Deleted, ""
+}
+
+// why says what is to happen before the missing keys of a part are deleted, for people.
+func (pt *part) why(agreed int) string {
+	switch {
+	case pt.missing == 0:
+		return ""
+	case pt.verdict.Held() != "":
+		return "approve them: connector reconcile CONNECTION/STREAM --approve " + fmt.Sprint(pt.missing)
+	case agreed < 2:
+		return "another complete listing, since request, filter or credential are new"
+	case pt.stream.spec.HasLookup:
+		return "their lookups say that they are gone"
+	default:
+		return "another complete listing, 10 minutes later or more, does not show them either"
+	}
+}

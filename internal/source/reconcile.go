@@ -1,0 +1,230 @@
+package source
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/record"
+)
+
+// The guard's numbers where nothing else is said (D5).
+const (
+	guardKeys  = 20
+	guardShare = 0.05
+)
+
+// reconcile reads how deletions that nobody declares are found (D1) and confirmed (D4).
+func (s *streamReader) reconcile(n *yaml.Node) {
+	rec := &s.b.stream.Reconcile
+	rec.Orphans, rec.GuardKeys, rec.GuardShare = "withhold", guardKeys, guardShare
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "reconcile", []string{"every", "lookup", "listing", "cap", "total", "guard", "orphans"}, []string{"schedule", "order", "window"})
+	if f == nil {
+		return
+	}
+	rec.Every = s.positive(f["every"], "reconcile.every", 0)
+	switch {
+	case !s.b.stream.Snapshot && f["every"] == nil && f["lookup"] == nil && f["guard"] == nil && f["orphans"] == nil:
+		s.fail(n, "reconcile needs `every`, `lookup` or both")
+	case s.b.stream.LogFeed:
+		s.fail(n, "reconcile, but the stream is a log feed (record_id): its entries leave the listing by age, and nothing is deleted by that (D1)")
+	case s.b.stream.Snapshot && f["every"] != nil:
+		s.fail(f["every"], "a stream without `incremental` reconciles at every pass: its `interval` says how often (D10)")
+	}
+	if o := s.choice(f["orphans"], "orphans", "withhold", "delete", "keep"); o != "" {
+		rec.Orphans = o
+	}
+	s.guard(f["guard"])
+	s.listing(f["listing"])
+	for _, req := range []*Request{&s.b.request, s.b.request.listing} {
+		if req != nil {
+			req.total, req.cap = s.place(f["total"], "total"), int(s.integer(f["cap"], "cap", 1, math.MaxInt32))
+		}
+	}
+	s.lookup(f["lookup"])
+}
+
+// guard reads the numbers of D5.
+func (s *streamReader) guard(n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "guard", []string{"records", "percent"}, nil)
+	rec := &s.b.stream.Reconcile
+	if f["records"] != nil {
+		rec.GuardKeys = s.integer(f["records"], "guard.records", 0, math.MaxInt32)
+	}
+	if p := f["percent"]; p != nil {
+		if rec.GuardShare = s.number(p, "guard.percent") / 100; rec.GuardShare > 1 {
+			s.fail(p, "guard.percent is at most 100")
+		}
+	}
+}
+
+// listing reads how every live record is listed, where that is not the stream's request without its cursor (D1). It becomes a
+// request of its own, with the stream's records, errors and partitions.
+func (s *streamReader) listing(n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	f := s.fields(n, "listing", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "paginator"}, nil)
+	if f == nil {
+		return
+	}
+	if s.b.stream.Snapshot {
+		s.fail(n, "listing, but the stream has no `incremental`: its own request lists everything at every pass (D10)")
+	}
+	l := s.b.request
+	l.uses = uses{}
+	if in := l.incremental; in != nil && in.kind != timestampCursor {
+		l.incremental = nil // its cursor belongs to the other request
+	}
+	l.list = s.call(f, "listing", n, s.in("a listing", requestNames...))
+	if f["records"] != nil {
+		if p := s.place(f["records"], "records"); p != nil {
+			l.records = []selection{{path: *p}}
+		}
+	}
+	at := s.f["paginator"]
+	if f["paginator"] != nil {
+		at, l.paginator = f["paginator"], paginator{}
+		s.paginator(&l.paginator, at)
+	}
+	s.pages(&l, at)
+	s.b.request.listing = &l
+}
+
+// lookup reads how upstream is asked for one record by its key (D4).
+func (s *streamReader) lookup(l *yaml.Node) {
+	if l == nil {
+		return
+	}
+	lf := s.fields(l, "lookup", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "gone"}, nil)
+	if lf == nil {
+		return
+	}
+	if s.b.stream.contentKey {
+		s.fail(l, "a lookup needs a key to ask for, and `primary_key: content` is a hash")
+		return
+	}
+	names := []string{"key", "config", "now"}
+	if !s.b.stream.keyScope {
+		names = append(names, "partition")
+	}
+	before := len(s.problems)
+	look := &lookup{call: s.call(lf, "lookup", l, s.in("lookup", names...))}
+	if p := s.place(lf["records"], "records"); p != nil {
+		look.records = *p
+	} else if len(s.b.request.records) > 0 {
+		look.records = s.b.request.records[0].path
+	}
+	named := false
+	look.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "key" }) })
+	if !named && len(s.problems) == before {
+		s.fail(l, "the lookup does not say which record it asks for: there is no {{ key.NAME }} in it")
+	}
+	sc := s.in("lookup gone", "record", "config", "now")
+	sc.slot = s.slot
+	if e := s.expression(lf["gone"], "gone", sc, boolean); e != nil {
+		s.b.stream.gone = newCondition("gone", e)
+	}
+	s.b.stream.lookup, s.b.stream.HasLookup = look, true
+}
+
+// ReconcileEvery is how often the request's partitions are listed in full: as often as the most demanding of its streams says.
+// 0: never.
+func (r *Request) ReconcileEvery() time.Duration {
+	var every time.Duration
+	for _, st := range r.Streams {
+		if e := st.Reconcile.Every; e > 0 && (every == 0 || e < every) {
+			every = e
+		}
+	}
+	return every
+}
+
+// BeginListing returns the position of a pass that lists every live record of p (D1), as the definition declares it: by default
+// the request without its cursor, from `start`. It moves no cursor and has no checkpoint; its requests leave others the last of
+// the budget.
+func (r *Request) BeginListing(p Partition, now time.Time) (Position, error) {
+	req := r
+	if r.listing != nil {
+		req = r.listing
+	}
+	pos, err := req.Begin(p, cdc.Checkpoint{}, now)
+	pos.listing = true
+	return pos, err
+}
+
+// Request returns what the pass asks: the partition's request, or the listing that is declared beside it.
+func (p *Position) Request() *Request { return p.request }
+
+// Full reports whether the pass lists everything from the beginning, so that what it does not show may be missing (D2). Where a
+// listing is declared, the request itself does not.
+func (p *Position) Full() bool { return p.full && p.request.listing == nil }
+
+// incomplete says why a pass that has ended is no complete listing; "" where it is one (D2).
+func (s *splitter) incomplete(next *Position) string {
+	r := s.request
+	switch {
+	case next.why != "":
+		return next.why
+	case !next.full:
+		return "it did not begin at the beginning"
+	case next.walk.drift:
+		return "rows moved between its pages (P9)"
+	case next.walk.lost:
+		return "it has more keys than can be watched for drift"
+	case r.cap > 0 && next.rows >= r.cap:
+		return fmt.Sprintf("it has %d rows and is cut off at %d (reconcile.cap)", next.rows, r.cap) // D1
+	case r.total != nil && !next.totalled:
+		return fmt.Sprintf("its answers do not say their total at %q", r.total)
+	case r.total != nil && next.total != int64(len(next.walk.seen)):
+		return fmt.Sprintf("it shows %d keys and says that there are %d", len(next.walk.seen), next.total) // D1
+	}
+	return ""
+}
+
+// count notes the keys of a page whose paginator does not watch them, so that they can be compared with the total (D1).
+func (s *splitter) count(next *Position) {
+	w := &next.walk
+	if w.seen == nil {
+		w.seen = sightings{}
+	}
+	for i := range s.rows {
+		w.note(s.rows[i].key, next.pages, s.request.source.limits.withDefaults().Sightings)
+	}
+}
+
+// spoil notes that the pass can no longer prove anything missing, and why; the first reason stands.
+func (p *Position) spoil(why string) {
+	if p.full = false; p.why == "" {
+		p.why = why
+	}
+}
+
+// summed reads the answer's total (D1). One that changes while the listing is walked is a sign of drift (P9).
+func (s *splitter) summed(next *Position) error {
+	if s.total < 0 {
+		return nil
+	}
+	span := s.envelope.Spans[s.total]
+	if k := record.KindAt(s.body, span); k == record.Absent || k == record.Null {
+		return nil
+	}
+	n, err := number(string(s.text(span)))
+	if err != nil {
+		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `reconcile.total` in the definition", "the total at %q: %w", s.request.total, err)
+	}
+	if next.totalled && n != next.total {
+		next.walk.drift = true
+	}
+	next.total, next.totalled = n, true
+	return nil
+}
