@@ -16,6 +16,7 @@ func commands() []command {
 		{"check", "[--commands]", "everything that run needs, as a table; exit 1 with the fix", check, ""},
 		{"tail", "CONNECTION/STREAM", "decoded events of a stream as NDJSON, read-committed", tail, ""},
 		{"status", "[--address URL]", "connections, streams, cursors, rates, last pass", status, ""},
+		{"reconcile", "CONNECTION/STREAM", "deletions: what is missing or withheld; list now, dry run, approve", reconcileCommand, ""},
 		{"offsets", "list | rewind | reset", "stored positions: show them, set them back, forget them", offsetsCommand, ""},
 		{"sources", "list | show | check | test", "source definitions: the catalog, and your own", sourcesCommand, ""},
 		{"simulate", "salesloft [--port N]", "a simulated API on a port, seeded, with faults", simulate, ""},

@@ -68,11 +68,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return err
 	}
 	watching, stop := context.WithCancel(ctx)
-	watched := make(chan struct{})
-	go func() { // the watch for hanging transactions
-		defer close(watched)
-		s.watch(watching)
-	}()
+	var aside sync.WaitGroup
+	aside.Go(func() { s.watch(watching) })    // the watch for hanging transactions
+	aside.Go(func() { s.controls(watching) }) // commands of operators
 	select {
 	case <-ctx.Done():
 	case err = <-s.fatal:
@@ -85,7 +83,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if e := group.Leave(leaving); e != nil {
 		s.log.Warn("the group was not left in order; its session timeout will tell the others", "error", e)
 	}
-	<-watched
+	aside.Wait()
 	return err
 }
 
