@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"time"
@@ -57,7 +58,10 @@ func (r *Request) Found(stream int, key []byte, resp *fetch.Response, page *Page
 	s.open(&pos, resp, nil, page)
 	defer s.release()
 	if missing(resp) {
-		return true, nil
+		if len(bytes.TrimSpace(resp.Body)) == 0 {
+			return true, nil
+		}
+		return true, s.proven() // D4: a proxy's web page is not the API's own word
 	}
 	return s.found(stream, key)
 }

@@ -1,0 +1,510 @@
+package capture_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
+)
+
+// listed is the feed with a listing every now and then, and a lookup.
+const listed = feed + "    reconcile: {every: 300ms, lookup: {path: \"/things/{{ key.id }}\"}}\n"
+
+// unasked is the same without a lookup.
+const unasked = feed + "    reconcile: {every: 300ms}\n"
+
+// soon makes a second complete listing count early.
+func soon(o *capture.Options) { o.Confirm = 400 * time.Millisecond }
+
+// dated are n rows of the feed.
+func dated(n int) []map[string]any {
+	var all []map[string]any
+	for i := range n {
+		all = append(all, row(i+1, "at", fmt.Sprintf("2026-01-01T00:%02d:%02dZ", i/60, i%60)))
+	}
+	return all
+}
+
+// tombstones are the keys that were deleted, sorted, once for each time.
+func (b *bed) tombstones(stream string) []string {
+	b.Helper()
+	var keys []string
+	for _, r := range b.read("test.c." + stream) {
+		if isTombstone(r) {
+			keys = append(keys, string(r.Key))
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// grave gives the tombstone of a key.
+func (b *bed) grave(stream, key string) kafka.Record {
+	b.Helper()
+	for _, r := range b.read("test.c." + stream) {
+		if isTombstone(r) && string(r.Key) == key {
+			return r
+		}
+	}
+	b.Fatalf("no tombstone of %s/%s", stream, key)
+	return kafka.Record{}
+}
+
+// listings waits until n more listings of the stream were complete.
+func (c *connector) listings(n int) capture.Status {
+	c.Helper()
+	var last time.Time
+	return c.await(fmt.Sprintf("%d more complete listings", n), func(s capture.Status) bool {
+		if len(s.Partitions) == 0 {
+			return false
+		}
+		if at := s.Partitions[0].Listing.Complete; at.After(last) {
+			last = at
+			n--
+		}
+		return n < 0
+	})
+}
+
+// TestD4SecondPassConfirms: what two complete listings of a snapshot do not show is deleted, with reason, generation and the
+// time it was last seen; a record that comes back is created.
+func TestD4SecondPassConfirms(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	s := settings{definition: things, config: config, change: soon}
+	c := b.start(s)
+	c.passes(2)
+	before := time.Now()
+	shop.drop(7)
+	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	shop.put(dated(7)[6])
+	c.await("its return", func(s capture.Status) bool { return counts(s).Created == 1 })
+	c.passes(2)
+	c.end()
+	r := b.grave("things", "7")
+	seen, err := time.Parse(time.RFC3339Nano, header(r, "ce_lastseen"))
+	if header(r, "ce_reason") != "reconciled" || header(r, "ce_generation") == "" || header(r, "ce_op") != "d" || err != nil || seen.After(before) {
+		t.Errorf("the tombstone says %q", r.Headers)
+	}
+	if got := b.tombstones("things"); !slices.Equal(got, []string{"7"}) {
+		t.Errorf("tombstones %q", got)
+	}
+	if past := b.past("candidate/c/things/7"); len(past) != 2 || past[1] != "" {
+		t.Errorf("the candidate's past: %q", past)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestD4OnePassIsNotEnough: a listing that misses a record once deletes nothing (D4): it is there again the next time.
+func TestD4OnePassIsNotEnough(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = 100 * time.Millisecond }})
+	c.passes(2)
+	shop.drop(7)
+	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
+	shop.put(dated(7)[6])
+	c.await("its sighting", func(s capture.Status) bool { return s.Streams[0].Candidates == 0 })
+	c.passes(3)
+	c.end()
+	if got := b.lines("things"); len(got) != 30 {
+		t.Errorf("events: %q", got)
+	}
+}
+
+// TestD4LookupConfirms: D4. a record that vanished is looked up, beside one that was just seen, and deleted on its 404.
+func TestD4LookupConfirms(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	s := settings{definition: listed, config: config}
+	c := b.start(s)
+	c.listings(1)
+	for _, id := range []int{3, 9, 30} { // the last one is the record at the cursor
+		shop.drop(id)
+	}
+	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 3 })
+	c.listings(2)
+	c.end()
+	if got := b.tombstones("things"); !slices.Equal(got, []string{"3", "30", "9"}) {
+		t.Errorf("tombstones %q", got)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestD4AliveButUnlisted: D4. what the listing leaves out and the lookup finds is alive: shown, and not deleted.
+func TestD4AliveButUnlisted(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: listed, config: config})
+	c.listings(1)
+	hidden := dated(3)[2]
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		switch r.URL.Path {
+		case "/things/3":
+			answer(w, 200, map[string]any{"data": hidden})
+			return true
+		default:
+			return false
+		}
+	})
+	shop.drop(3)
+	c.await("an unlisted record", func(s capture.Status) bool { return s.Partitions[0].Listing.Unlisted == 1 })
+	c.listings(3)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, which is alive", got)
+	}
+}
+
+// TestD4MovedEndpoint: D4. where every lookup answers 404, that of a record which was just listed too, nothing is confirmed.
+func TestD4MovedEndpoint(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: listed, config: config})
+	c.listings(1)
+	asked := 0
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if strings.HasPrefix(r.URL.Path, "/things/") {
+			asked++
+			answer(w, 404, map[string]any{"error": "no such path"})
+			return true
+		}
+		return false
+	})
+	shop.drop(3)
+	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
+	c.until("the lookups to be given up", func() bool { return strings.Contains(c.log.String(), "not even a record that was just listed") })
+	c.listings(2)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 || asked < 2 {
+		t.Errorf("tombstones of %q after %d lookups", got, asked)
+	}
+}
+
+// TestD4WebPageIsNo404: D4. a proxy's page with 404 is not the API's own word.
+func TestD4WebPageIsNo404(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: listed, config: config})
+	c.listings(1)
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path == "/things/3" {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(404)
+			fmt.Fprint(w, "<html>not here</html>")
+			return true
+		}
+		return false
+	})
+	shop.drop(3)
+	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
+	c.listings(2)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q", got)
+	}
+}
+
+// TestD2IncompleteDeletesNothing: D2. a listing that an error ends decides nothing, is counted, and after some of them raises
+// the alarm; the incremental passes go on, and nothing halts.
+func TestD2IncompleteDeletesNothing(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: strings.Replace(unasked, "every: 300ms", "every: 300ms, listing: {path: /all, paginator: {type: none}}", 1), config: config, change: soon})
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path == "/all" {
+			answer(w, 403, map[string]any{"error": "no"})
+			return true
+		}
+		return false
+	})
+	c.passes(1)
+	shop.drop(3)
+	st := c.await("the alarm", func(s capture.Status) bool { return s.Partitions[0].Listing.Alarm })
+	if l := st.Partitions[0].Listing; !strings.Contains(l.Why, "403") || l.Failed < 3 {
+		t.Errorf("it says %+v", l)
+	}
+	shop.put(row(31, "at", "2026-01-01T01:00:00Z"))
+	c.await("the incremental passes", func(s capture.Status) bool { return counts(s).Created == 1 })
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q", got)
+	}
+}
+
+// TestD5GuardAndApproval: D5, D6. more than 20 and more than 5 % are withheld, everything else flows; after an approval and
+// another complete listing they go, and no more than was shown.
+func TestD5GuardAndApproval(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(100)...)
+	s := settings{definition: listed, config: config}
+	c := b.start(s)
+	c.listings(1)
+	for id := range 30 {
+		shop.drop(id + 1)
+	}
+	st := c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 30 })
+	if x := st.Streams[0]; len(x.Sample) == 0 || !strings.Contains(st.Partitions[0].Listing.Held, "30 deletions") {
+		t.Errorf("it shows %+v %+v", x, st.Partitions[0].Listing)
+	}
+	shop.put(row(101, "at", "2026-01-01T01:00:00Z"))
+	c.await("the changes", func(s capture.Status) bool { return counts(s).Created == 1 })
+	command := func(id string, do offsets.CommandKind, n int64) offsets.Outcome {
+		now := time.Now().UTC()
+		c.Order(id, offsets.Command{Do: do, Connection: "c", Stream: "things", N: n, Author: "me", At: now, Expires: now.Add(time.Hour)})
+		return b.outcome(id)
+	}
+	if o := command("dry", offsets.DryRun, 0); len(o.Partitions) != 1 || o.Partitions[0].Missing != 30 || len(o.Partitions[0].Sample) == 0 || o.Partitions[0].Held == "" {
+		t.Errorf("the dry run says %+v", o)
+	}
+	if o := command("few", offsets.Approve, 29); !strings.Contains(o.Error, "more than 29") {
+		t.Errorf("an approval of fewer says %+v", o)
+	}
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Fatalf("tombstones of %q before the approval", got)
+	}
+	if o := command("all", offsets.Approve, 30); o.Error != "" || len(o.Partitions) != 1 {
+		t.Errorf("the approval says %+v", o)
+	}
+	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 30 && s.Streams[0].Withheld == 0 })
+	for id := range 10 {
+		shop.drop(id + 41)
+	}
+	c.await("the next to be withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 10 })
+	c.listings(2)
+	c.end()
+	if got := b.tombstones("things"); len(got) != 30 {
+		t.Errorf("%d tombstones, approved were 30", len(got))
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// outcome waits for what became of a command.
+func (b *bed) outcome(id string) offsets.Outcome {
+	b.Helper()
+	var found offsets.Outcome
+	b.until("the outcome of "+id, func() bool {
+		for _, r := range b.read("test.controls") {
+			c, err := offsets.Decode[offsets.Command](r.Value)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if string(r.Key) == id && c.Outcome != nil {
+				found = *c.Outcome
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// TestD5EmptyListing: D5. an empty listing deletes nothing of itself, however few there were.
+func TestD5EmptyListing(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(5)...)
+	c := b.start(settings{definition: things, config: config, change: soon})
+	c.passes(1)
+	for id := range 5 {
+		shop.drop(id + 1)
+	}
+	st := c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 5 })
+	if held := st.Partitions[0].Listing.Held; !strings.Contains(held, "empty") {
+		t.Errorf("it says %q", held)
+	}
+	c.passes(6)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q", got)
+	}
+}
+
+// TestD5DeclaredInsideTheGuard: D5. the guard holds for what upstream declares deleted too; what is beyond it waits in the
+// state, survives a restart, and goes with an approval.
+func TestD5DeclaredInsideTheGuard(t *testing.T) {
+	b := lay(t)
+	rows := dated(100)
+	shop, config := b.shelf(rows...)
+	s := settings{definition: strings.Replace(feed, "lookback: 5m", "lookback: 0s", 1) + "    delete: record.gone ?? false\n", config: config}
+	c := b.start(s)
+	c.passes(1)
+	for i := range 40 {
+		rows[i]["gone"], rows[i]["at"] = true, fmt.Sprintf("2026-01-02T00:00:%02dZ", i)
+		shop.put(rows[i])
+	}
+	c.await("what is withheld", func(s capture.Status) bool { return counts(s).Deleted == 20 && s.Streams[0].Withheld == 20 })
+	c.end()
+	c = b.start(s)
+	c.await("the same after a restart", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Withheld == 20 })
+	c.passes(2)
+	if got := b.tombstones("things"); len(got) != 20 {
+		t.Errorf("%d tombstones inside the guard of 20", len(got))
+	}
+	now := time.Now().UTC()
+	c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 20, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.await("the rest", func(s capture.Status) bool { return counts(s).Deleted == 20 && s.Streams[0].Withheld == 0 })
+	c.end()
+	if got := b.tombstones("things"); len(got) != 40 || len(slices.Compact(got)) != 40 {
+		t.Errorf("%d tombstones of 40 keys", len(got))
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestP23ChangedListingWaits: P23. after a change of the filter two complete listings have to agree before anything is deleted,
+// whatever a lookup says.
+func TestP23ChangedListingWaits(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: listed, config: config})
+	c.listings(2)
+	c.end()
+	shop.drop(3)
+	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 3s", 1) + "    filter: record.id > 0\n", config: config}
+	c = b.start(s)
+	c.await("a candidate", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Candidates == 1 })
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q after one listing under a new filter", got)
+	}
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestD3CandidatesSurviveARestart: D4. the candidates wait in the state: a process that begins anew goes on with them.
+func TestD3CandidatesSurviveARestart(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	s := settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = 4 * time.Second }}
+	c := b.start(s)
+	c.passes(2)
+	shop.drop(3)
+	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
+	c.end()
+	found := b.state()["candidate/c/things/3"]
+	c = b.start(s)
+	c.await("the deletion", func(s capture.Status) bool { return len(s.Streams) == 1 && counts(s).Deleted == 1 })
+	c.end()
+	if past := b.past("candidate/c/things/3"); len(past) != 2 || past[0] != found {
+		t.Errorf("the candidate was found again: %q", past)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestD1DeclaredListing: D1. a feed whose own request cannot list everything says how that is done; the totals must agree, and
+// a listing as long as its cap is not complete.
+func TestD1DeclaredListing(t *testing.T) {
+	for name, c := range map[string]struct {
+		total int
+		cap   string
+		why   string // "": complete
+	}{
+		"complete":    {29, "", ""},
+		"other total": {28, "", "shows 29 keys and says that there are 28"},
+		"capped":      {29, ", cap: 29", "cut off at 29"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := lay(t)
+			shop, config := b.shelf(dated(30)...)
+			definition := feed + "    reconcile: {every: 300ms, total: count" + c.cap + ", listing: {path: /all, query: {page: \"{{ page }}\"}, paginator: {type: page}}}\n"
+			shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.URL.Path != "/all" {
+					return false
+				}
+				rows := []map[string]any{}
+				if page := int(r.URL.Query().Get("page")[0] - '0'); page <= 3 {
+					rows = append(rows, shop.rows[min((page-1)*10, len(shop.rows)):min(page*10, len(shop.rows))]...)
+				}
+				answer(w, 200, map[string]any{"data": rows, "count": c.total})
+				return true
+			})
+			s := settings{definition: definition, config: config, change: soon}
+			n := b.start(s)
+			n.passes(1)
+			shop.drop(3)
+			if c.why == "" {
+				n.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+				n.end()
+				b.audit(b.sourceOf(s), false)
+				return
+			}
+			st := n.await("an incomplete listing", func(s capture.Status) bool { return s.Partitions[0].Listing.Failed > 1 })
+			if why := st.Partitions[0].Listing.Why; !strings.Contains(why, c.why) {
+				t.Errorf("it says %q, want %q", why, c.why)
+			}
+			n.end()
+			if got := b.tombstones("things"); len(got) > 0 {
+				t.Errorf("tombstones of %q", got)
+			}
+		})
+	}
+}
+
+// TestD10Conditional: D10. a snapshot of one page is asked for conditionally; the answer that nothing has changed publishes and
+// deletes nothing, what changes is read, and what vanishes is deleted.
+func TestD10Conditional(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	unchanged := 0
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		tag := fmt.Sprintf("%q", fmt.Sprint(shop.rows))
+		w.Header().Set("ETag", tag[:min(len(tag), 60)]+fmt.Sprint(len(shop.rows))+`"`)
+		if r.Header.Get("If-None-Match") == w.Header().Get("ETag") {
+			unchanged++
+			w.WriteHeader(http.StatusNotModified)
+			return true
+		}
+		return false
+	})
+	s := settings{definition: things, config: config, change: soon}
+	c := b.start(s)
+	c.passes(5)
+	shop.drop(3)
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	shop.put(row(99, "at", "x"))
+	c.await("the new one", func(s capture.Status) bool { return counts(s).Created == 1 })
+	c.passes(4)
+	c.end()
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if unchanged < 2 {
+		t.Errorf("%d answers said that nothing had changed", unchanged)
+	}
+	if got := b.tombstones("things"); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("tombstones %q", got)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestP24SharedKeysNeedEveryPartition: P24. with one hash for all partitions a key is missing when a complete pass of every one
+// did not show it.
+func TestP24SharedKeysNeedEveryPartition(t *testing.T) {
+	b := lay(t)
+	inOne, inTwo := true, true
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rows := []any{row(9, "v", "x")}
+		if r.URL.Path == "/things/one" && inOne || r.URL.Path == "/things/two" && inTwo {
+			rows = append(rows, row(1, "v", "a"))
+		}
+		answer(w, 200, map[string]any{"data": rows})
+	}))
+	s := settings{config: map[string]any{"url": url}, change: soon, definition: strings.Replace(things, "path: /things\n",
+		"path: /things/{{ partition.view }}\n    partition: {view: [one, two]}\n    key_scope: stream\n", 1)}
+	c := b.start(s)
+	c.passes(2)
+	inOne = false
+	c.passes(6)
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, which the other partition shows", got)
+	}
+	inTwo = false
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	b.audit(b.sourceOf(s), false)
+}
