@@ -99,7 +99,8 @@ func (s *splitter) settle(next *Position) {
 // Tokens are the server's own idea of where a page ends, so only numbers, and links that may hold one, are watched.
 func (s *splitter) watch(next *Position) error {
 	kind := s.request.paginator.kind
-	if kind != pagePaginator && kind != linkPaginator && s.request.total == nil {
+	numbered := kind == pagePaginator || kind == offsetPaginator
+	if !numbered && kind != linkPaginator && s.request.total == nil {
 		return nil
 	}
 	w := &next.walk
@@ -110,12 +111,15 @@ func (s *splitter) watch(next *Position) error {
 	fresh := len(s.rows) == 0
 	for i := range s.rows {
 		r := &s.rows[i]
+		if r.joint {
+			continue // P9: it was meant to be shown twice
+		}
 		if w.seen.before(r.key, next.pages) {
 			w.drift = true // also of tokens, where a total makes them be watched
 		} else {
 			fresh = true
 		}
-		if kind == pagePaginator && r.at.After(next.late) && !r.at.After(present) {
+		if numbered && r.at.After(next.late) && !r.at.After(present) {
 			w.drift = true
 		}
 		w.note(r.key, next.pages, s.request.source.limits.withDefaults().Sightings)
@@ -123,7 +127,7 @@ func (s *splitter) watch(next *Position) error {
 	if w.stale++; fresh {
 		w.stale = 0
 	}
-	if w.stale == stalePages {
+	if w.stale == stalePages && !s.tail(next) {
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Check the name of the page parameter", "%d pages in a row show only what was shown before: the page was ignored", stalePages)
 	}
 	return nil
@@ -178,6 +182,8 @@ func (s *splitter) turn(next *Position) (end bool, err error) {
 		return s.turnLink(next, a)
 	case pagePaginator:
 		return s.turnPage(next, a)
+	case offsetPaginator:
+		return s.turnOffset(next, a)
 	}
 	return true, nil
 }

@@ -106,7 +106,8 @@ type Position struct {
 	token  string
 	link   string
 	page   int64
-	last   any // `last` in templates
+	reach  reach // offset
+	last   any   // `last` in templates
 
 	walk   walk
 	spool  *spool
@@ -352,6 +353,10 @@ func (r *Request) spooled() bool {
 func (p *Position) variables() vars {
 	r := p.request
 	v := vars{partition: p.partition.Values, config: r.source.config, now: p.now, page: p.page, last: p.last}
+	if r.paginator.kind == offsetPaginator {
+		at := p.reach.at
+		v.offset = &at
+	}
 	if p.token != "" {
 		v.pageToken = p.token
 	}

@@ -171,6 +171,7 @@ const (
 	pagePaginator   paginatorKind = "page"
 	tokenPaginator  paginatorKind = "token"
 	linkPaginator   paginatorKind = "link"
+	offsetPaginator paginatorKind = "offset"
 )
 
 // paginator says how the next page is asked for. Places are of the body; nil is absent.
@@ -184,6 +185,8 @@ type paginator struct {
 	more, done    *signal      // P10
 	stable        bool         // token: tokens stay good for restarts, page checkpoints are allowed (P5)
 	firstPage     int64        // page: the first page's number, default 1
+	size          int          // offset: the rows that a request asks for; 0: not declared
+	overlap       bool         // offset: a page begins with the last row of the one before it (P9)
 }
 
 type incrementalKind string

@@ -85,6 +85,7 @@ type row struct {
 	cursor record.Span // zero where it was not looked for
 	list   int         // its selection
 	read   bool        // an entry of a log feed that was read before
+	joint  bool        // the page before showed it too, as it should (P9)
 }
 
 // reader reads one stream's records.
@@ -315,6 +316,7 @@ func (s *splitter) split() error {
 	if s.resp.Relogin {
 		next.spoil("it was logged in anew while it was read") // D2: another login may see other records
 	}
+	s.join(next)
 	next.rows += len(s.rows)
 	if s.request.total != nil && s.request.paginator.kind == keysetPaginator {
 		s.count(next)

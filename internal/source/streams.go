@@ -43,8 +43,8 @@ var (
 		"errors", "interval", "topic", "retention"}
 	laterKeys = []string{"add_fields", "remove_fields", "hydrate", "schedule", "files"}
 	// requestNames are what a request's templates may speak of.
-	requestNames = []string{"cursor", "anchor", "start", "page_token", "page", "tie_page", "last", "partition", "config", "now"}
-	answerNames  = []string{"response", "cursor", "anchor", "page_token", "page", "tie_page", "partition", "config", "now"}
+	requestNames = []string{"cursor", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
+	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
 	defaultEvery = 5 * time.Minute
 )
 
@@ -378,20 +378,16 @@ func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "paginator", []string{"type", "size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start"},
-		[]string{"size", "overlap"})
+	f := s.fields(n, "paginator", []string{"type", "size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start",
+		"size", "overlap"}, nil)
 	if f == nil {
 		return
 	}
-	switch t := f["type"]; {
-	case t == nil:
-		s.fail(n, "paginator has no `type`: keyset, page, token, link or none")
-		return
-	case t.Value == "offset":
-		s.fail(t, "paginator offset is not supported yet: this version has keyset, page, token, link and none")
+	if f["type"] == nil {
+		s.fail(n, "paginator has no `type`: keyset, page, offset, token, link or none")
 		return
 	}
-	kind := s.choice(f["type"], "paginator type", "keyset", "page", "token", "link", "none")
+	kind := s.choice(f["type"], "paginator type", "keyset", "page", "offset", "token", "link", "none")
 	if kind == "" {
 		return
 	}
@@ -399,10 +395,11 @@ func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 	allowed := map[string][]string{
 		"keyset": {"size_echo", "reanchor_after"},
 		"page":   {"size_echo", "next", "more", "done", "start"},
+		"offset": {"size_echo", "more", "done", "size", "overlap"},
 		"token":  {"next", "more", "done", "stable"},
 		"link":   {"next", "header", "more", "done"},
 	}[kind]
-	for _, key := range []string{"size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start"} {
+	for _, key := range []string{"size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start", "size", "overlap"} {
 		if f[key] != nil && !slices.Contains(allowed, key) {
 			s.fail(f[key], "paginator %s has no `%s`", kind, key)
 		}
@@ -420,6 +417,11 @@ func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 
 // pageEnds checks that a paginator knows its next page and its end (P10).
 func (s *streamReader) pageEnds(p *paginator, f map[string]*yaml.Node, n *yaml.Node) {
+	p.overlap = s.boolean(f["overlap"], "overlap", false)
+	p.size = int(s.integer(f["size"], "size", 1, 1<<30))
+	if p.overlap && p.size < 2 {
+		s.fail(f["overlap"], "overlap needs `size` of 2 or more, the rows that a request asks for: a page of one row would show the joint row alone")
+	}
 	if p.kind == tokenPaginator && f["next"] == nil {
 		s.fail(n, "paginator token needs `next`: where the next page's token lies")
 	}
@@ -756,6 +758,8 @@ func (s *streamReader) pages(req *Request, n *yaml.Node) {
 	}{
 		{p.kind == tokenPaginator && !u.pageToken, n, "paginator token, but no {{ page_token }} in the request: every page would be the first"},
 		{p.kind == pagePaginator && !u.page, n, "paginator page, but no {{ page }} in the request: every page would be the first"},
+		{p.kind == offsetPaginator && !u.offset, n, "paginator offset, but no {{ offset }} in the request: every page would be the first"},
+		{p.kind != offsetPaginator && u.offset, s.name, "the request has {{ offset }}, but its paginator is not offset: it would never be sent"},
 		{p.kind != tokenPaginator && u.pageToken, s.name, "the request has {{ page_token }}, but its paginator is not token: it would never be sent"},
 		{p.kind != pagePaginator && u.page, s.name, "the request has {{ page }}, but its paginator is not page"},
 		{p.kind != keysetPaginator && u.tiePage, s.name, "the request has {{ tie_page }}, but its paginator is not keyset: it would never be sent"},
