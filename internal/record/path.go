@@ -133,6 +133,15 @@ func (p Path) Wild() bool {
 	return slices.ContainsFunc(p.steps, func(s step) bool { return s.index == every })
 }
 
+// Stem returns the way to the first [*], which is one place; the path itself where it has none.
+func (p Path) Stem() Path {
+	i := slices.IndexFunc(p.steps, func(s step) bool { return s.index == every })
+	if i < 0 {
+		return p
+	}
+	return Path{p.steps[:i]}
+}
+
 // IsRoot reports whether the path is the value itself.
 func (p Path) IsRoot() bool { return len(p.steps) == 0 }
 

@@ -300,30 +300,44 @@ func (b *binder) rate(o *RateOverride) {
 }
 
 func (b *binder) streams(chosen map[string]StreamOverride) {
+	names := b.def.choices()
 	for _, name := range slices.Sorted(maps.Keys(chosen)) {
-		if names := b.def.StreamNames(); !slices.Contains(names, name) {
+		if !slices.Contains(names, name) {
 			b.fail("stream %s is not in %s%s: it has %s", name, b.def.Name, suggest(name, names), strings.Join(names, ", "))
 		}
 	}
 	for _, p := range b.def.streams {
-		o, ok := chosen[p.stream.Name]
-		if ok || chosen == nil {
-			b.stream(p, o)
-		}
+		b.request(p, chosen)
 	}
 	if len(b.source.Streams) == 0 && len(b.problems) == 0 {
 		b.fail("no stream is chosen")
 	}
 }
 
-// stream copies a blueprint: what a connection changes, and what evaluations keep, is its own.
-func (b *binder) stream(p *blueprint, o StreamOverride) {
-	st, req := p.stream, p.request
-	st.Index = len(b.source.Streams)
-	st.filter, st.delete, st.gone = p.stream.filter.clone(), p.stream.delete.clone(), p.stream.gone.clone()
-	st.request, req.source = &req, b.source
-	req.Streams = []*Stream{&st}
-	req.records = []selection{{path: p.request.records[0].path, stream: &st}}
+// choices returns what a connection may choose: streams, and requests, which stand for all of their streams.
+func (d *Definition) choices() []string {
+	names := d.StreamNames()
+	for _, p := range d.streams {
+		if !slices.Contains(names, p.request.Name) {
+			names = append(names, p.request.Name)
+		}
+	}
+	return names
+}
+
+// request copies a blueprint, as far as its streams are chosen: what a connection changes, and what evaluations keep, is its own.
+func (b *binder) request(p *blueprint, chosen map[string]StreamOverride) {
+	req := p.request
+	req.source, req.Streams, req.records = b.source, nil, nil
+	for _, from := range p.streams {
+		if changes, ok := b.changes(p, from, chosen); ok {
+			b.stream(&req, from, changes)
+		}
+	}
+	if len(req.Streams) == 0 {
+		return
+	}
+	req.records = b.selections(&req, p.request.records)
 	if p.request.incremental != nil {
 		in := *p.request.incremental
 		b.start(&in, p)
@@ -333,13 +347,12 @@ func (b *binder) stream(p *blueprint, o StreamOverride) {
 	if p.request.listing != nil { // D1: another request for the same records
 		l := *p.request.listing
 		l.source, l.Streams, l.partitions = b.source, req.Streams, req.partitions
+		l.records = b.selections(&req, p.request.listing.records)
 		if l.incremental != nil {
 			l.incremental = req.incremental
 		}
-		l.records = []selection{{path: l.records[0].path, stream: &st}}
 		req.listing = &l
 	}
-	b.override(&st, &req, o)
 	for _, r := range []*Request{&req, req.listing} {
 		if r != nil && r.list.url != nil {
 			b.address(r)
@@ -349,9 +362,53 @@ func (b *binder) stream(p *blueprint, o StreamOverride) {
 		s := (&scope{config: b.def.config}).setting(name)
 		return s != nil && s.secret
 	})
-	b.warn(&st)
-	b.source.Streams = append(b.source.Streams, &st)
+	b.source.Streams = append(b.source.Streams, req.Streams...)
 	b.source.Requests = append(b.source.Requests, &req)
+}
+
+// selections returns those of a blueprint's selections whose streams are chosen, as req has them.
+func (b *binder) selections(req *Request, all []selection) []selection {
+	var out []selection
+	for _, sel := range all {
+		if i := slices.IndexFunc(req.Streams, func(st *Stream) bool { return st.Name == sel.stream.Name }); i >= 0 {
+			sel.stream = req.Streams[i]
+			out = append(out, sel)
+		}
+	}
+	return out
+}
+
+// changes returns what a connection changes of a stream, by its request's name and by its own, and whether it is chosen.
+func (b *binder) changes(p *blueprint, st *Stream, chosen map[string]StreamOverride) ([]StreamOverride, bool) {
+	var out []StreamOverride
+	above, all := chosen[p.request.Name]
+	own, one := chosen[st.Name]
+	if all && st.Name != p.request.Name {
+		if above.Topic.Name != "" {
+			b.fail("stream %s: topic name stands above several streams: each has a topic of its own", p.request.Name)
+		}
+		out = append(out, above)
+	}
+	if one {
+		out = append(out, own)
+		if own.Interval > 0 && st.Name != p.request.Name {
+			b.fail("stream %s: it is read by the request %s, whose streams have one interval: change that one's", st.Name, p.request.Name)
+		}
+	}
+	return out, chosen == nil || all || one
+}
+
+// stream adds a copy of a stream to its request.
+func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
+	st := *from
+	st.Index = len(b.source.Streams) + len(req.Streams)
+	st.filter, st.delete, st.gone = from.filter.clone(), from.delete.clone(), from.gone.clone()
+	st.request = req
+	for _, o := range changes {
+		b.override(&st, req, o)
+	}
+	b.warn(&st)
+	req.Streams = append(req.Streams, &st)
 }
 
 func (b *binder) warn(st *Stream) {
@@ -371,7 +428,7 @@ func (b *binder) start(in *incremental, p *blueprint) {
 	}
 	x, ok, err := p.start.eval(&vars{config: b.source.config})
 	if err != nil {
-		b.fail("stream %s: %s: %w", p.stream.Name, p.start.where, cause(err))
+		b.fail("stream %s: %s: %w", p.request.Name, p.start.where, cause(err))
 	}
 	if !ok || err != nil {
 		return
@@ -381,7 +438,7 @@ func (b *binder) start(in *incremental, p *blueprint) {
 	}
 	text, err := written(x)
 	if err != nil {
-		b.fail("stream %s: start: %w", p.stream.Name, err)
+		b.fail("stream %s: start: %w", p.request.Name, err)
 		return
 	}
 	plainFormats := []*format{in.request, in.record, {name: "rfc3339", zone: time.UTC}}
@@ -394,7 +451,7 @@ func (b *binder) start(in *incremental, p *blueprint) {
 			return
 		}
 	}
-	b.fail("stream %s: start %q is no time: write it as 2024-01-31 or 2024-01-31T00:00:00Z", p.stream.Name, text)
+	b.fail("stream %s: start %q is no time: write it as 2024-01-31 or 2024-01-31T00:00:00Z", p.request.Name, text)
 }
 
 func (b *binder) partitions(req *Request, spreads []spread) {

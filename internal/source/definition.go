@@ -84,9 +84,11 @@ func (d *Definition) Settings() []Setting {
 
 // StreamNames returns the names of the streams in the definition's order.
 func (d *Definition) StreamNames() []string {
-	out := make([]string, len(d.streams))
-	for i, b := range d.streams {
-		out[i] = b.stream.Name
+	var out []string
+	for _, b := range d.streams {
+		for _, st := range b.streams {
+			out = append(out, st.Name)
+		}
 	}
 	return out
 }

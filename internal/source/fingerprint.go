@@ -74,7 +74,11 @@ func (b *body) facts(at string, put func(string, *template)) {
 func (r *Request) prints(secret func(string) bool) {
 	lines := append([]string{"request 1"}, r.facts(secret)...)
 	for _, sel := range r.records {
-		lines = append(lines, "records "+sel.path.String())
+		line := "records " + sel.path.String()
+		if sel.stream.Name != r.Name {
+			line += " " + sel.stream.Name // a stream that is added has seen nothing of what the cursor has passed
+		}
+		lines = append(lines, line)
 	}
 	if in := r.incremental; in != nil {
 		lines = append(lines, "cursor "+string(in.kind))
@@ -95,6 +99,11 @@ func (r *Request) prints(secret func(string) bool) {
 	}
 	if r.listing != nil {
 		listing = append(append(listing, "declared"), r.listing.facts(secret)...)
+	}
+	for _, sel := range r.records {
+		if sel.gone {
+			listing = append(listing, "gone "+sel.path.String())
+		}
 	}
 	for _, st := range r.Streams {
 		listing = append(listing, "filter "+st.filter.canonical(), "delete "+st.delete.canonical())

@@ -78,7 +78,7 @@ func (s *splitter) found(stream int, key []byte) (bool, error) {
 	span, ok := st.lookup.records.Find(s.body, record.All(s.body))
 	list := -1
 	for i, sel := range s.request.records {
-		if sel.stream == st {
+		if sel.stream == st && !sel.gone {
 			list = i
 		}
 	}

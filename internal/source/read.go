@@ -15,7 +15,7 @@ import (
 func (s *splitter) read(list, pos int) (int, error) {
 	rd := s.readers[list]
 	s.counts[list]++
-	if table := s.tables[list]; table != nil {
+	if table := s.tables[list]; table != nil && !s.request.records[list].gone {
 		if end, ok := s.same(rd, table, list, pos); ok {
 			return end, nil
 		}
@@ -54,7 +54,7 @@ func (s *splitter) same(rd *reader, table record.Known, list, pos int) (int, boo
 		Stream: rd.stream.Index, Raw: record.Span{Off: int32(pos), End: int32(end)}, Key: key, KeyHash: h, RawHash: hint.Hash,
 		Same: true, Version: hint.Version,
 	}
-	w := row{key: h, raw: rec.Raw, list: list}
+	w := row{key: h + s.salts[list], raw: rec.Raw, list: list}
 	if rd.stream.cursorSlot >= 0 && s.request.incremental != nil {
 		if rd.ordered && hint.Version.Kind == cdc.Instant {
 			w.at = hint.Version.Time() // P7: the version is the cursor, so it need not be looked for
@@ -162,7 +162,7 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 			s.changed[rec.KeyHash] = struct{}{}
 		}
 	}
-	w := row{raw: rec.Raw, key: rec.KeyHash, list: list}
+	w := row{raw: rec.Raw, key: rec.KeyHash + s.salts[list], list: list}
 	if rec.Key == nil {
 		w.key = rec.RawHash
 		s.page.Next.spoil("it has a record without a usable key") // D2, as above
@@ -174,7 +174,7 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 		rec.Version = v
 	}
 	if rec.Err == nil {
-		s.kind(rd, &rec)
+		s.kind(rd, &rec, s.request.records[list].gone)
 	}
 	if st.LogFeed {
 		if s.entry(rd, &rec, &w) {
@@ -201,14 +201,14 @@ func (s *splitter) recordCursor(rd *reader, rec *Record, w *row) {
 	span := rd.scanner.Spans[slot]
 	switch record.KindAt(s.body, span) {
 	case record.Absent:
-		s.absent++
+		s.tallies[w.list].absent++
 		return
 	case record.Null:
 		return
 	}
 	at, err := s.request.incremental.record.parse(s.text(span))
 	if err != nil {
-		s.strange++
+		s.tallies[w.list].strange++
 		s.odd = err
 		s.park(rec, "the record's cursor cannot be read", err)
 		return
@@ -253,8 +253,12 @@ func (s *splitter) version(rd *reader, w *row) (cdc.Version, error) {
 
 // kind decides what the sighting means. What upstream declares deleted is not asked for its filter: a stub of a record
 // seldom has the fields (P20).
-func (s *splitter) kind(rd *reader, rec *Record) {
+func (s *splitter) kind(rd *reader, rec *Record, gone bool) {
 	st := rd.stream
+	if gone {
+		rec.Kind = Deleted // op: delete
+		return
+	}
 	if st.delete != nil {
 		gone, err := st.delete.eval(s.body, rd.scanner.Spans, &s.vars)
 		if err != nil {
@@ -288,28 +292,29 @@ func (s *splitter) add(w row) {
 	if !s.limit.IsZero() && !w.at.IsZero() && w.at.After(s.limit) {
 		s.page.Beyond++
 	}
+	if !w.at.IsZero() {
+		s.tallies[w.list].read++
+	}
 	s.rows = append(s.rows, w)
 }
 
-// checkCursors halts where the definition misnames the cursor: a single record without one is the record's fault, a page
-// full of them is not, and would be read again at every pass without a word.
+// checkCursors halts where the definition misnames the cursor: a single record without one is the record's fault, a list
+// full of them is not, and would be read again at every pass without a word. What is listed as gone needs none.
 func (s *splitter) checkCursors() error {
 	inc := s.request.incremental
-	if inc == nil || inc.kind != timestampCursor || len(s.rows) == 0 {
+	if inc == nil || inc.kind != timestampCursor {
 		return nil
 	}
-	for i := range s.rows {
-		if !s.rows[i].at.IsZero() {
-			return nil
+	for list, sel := range s.request.records {
+		switch t := s.tallies[list]; {
+		case t.read > 0 || sel.gone:
+		case t.strange > 0:
+			return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.format` in the definition",
+				"no record of the page at %q has a cursor that can be read: %w", sel.path, s.odd)
+		case t.absent > 0 && t.absent == s.counts[list]:
+			return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.cursor_field` in the definition",
+				"no record of the page at %q has %q", sel.path, inc.cursorField)
 		}
-	}
-	switch {
-	case s.strange > 0:
-		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.format` in the definition",
-			"no record of the page has a cursor that can be read: %w", s.odd)
-	case s.absent == len(s.rows):
-		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.cursor_field` in the definition",
-			"no record of the page has %q", inc.cursorField)
 	}
 	return nil
 }

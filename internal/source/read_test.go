@@ -168,8 +168,8 @@ func TestP19ManyBadRecordsHalt(t *testing.T) {
 // A definition that misnames the cursor halts, it does not read everything for ever.
 func TestMisnamedCursorHalts(t *testing.T) {
 	for row, text := range map[string]string{
-		`{"id":1,"modified":"2026-03-10T11:00:00Z"}`: `no record of the page has "updated_at"`,
-		`{"id":1,"updated_at":1773140400}`:           "no record of the page has a cursor that can be read",
+		`{"id":1,"modified":"2026-03-10T11:00:00Z"}`: `no record of the page at "data" has "updated_at"`,
+		`{"id":1,"updated_at":1773140400}`:           "no record of the page at \"data\" has a cursor that can be read",
 	} {
 		got := newDriver(t, bound(t, keysetStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any {
 			return `{"size":100,"data":[` + row + `]}`

@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -41,13 +42,21 @@ func (s *streamReader) reconcile(n *yaml.Node) {
 		rec.Orphans = o
 	}
 	s.guard(f["guard"])
-	s.listing(f["listing"])
+	s.lookup(f["lookup"])
+}
+
+// listings reads what of `reconcile` concerns the request and all its streams: how its live records are listed (D1).
+func (s *streamReader) listings(n *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	s.listing(child(n, "listing"))
 	for _, req := range []*Request{&s.b.request, s.b.request.listing} {
 		if req != nil {
-			req.total, req.cap = s.place(f["total"], "total"), int(s.integer(f["cap"], "cap", 1, math.MaxInt32))
+			req.total, req.cap = s.place(child(n, "total"), "total"), int(s.integer(child(n, "cap"), "cap", 1, math.MaxInt32))
+			s.apart(n, req)
 		}
 	}
-	s.lookup(f["lookup"])
 }
 
 // guard reads the numbers of D5.
@@ -77,18 +86,21 @@ func (s *streamReader) listing(n *yaml.Node) {
 	if f == nil {
 		return
 	}
-	if s.b.stream.Snapshot {
+	if s.f["incremental"] == nil {
 		s.fail(n, "listing, but the stream has no `incremental`: its own request lists everything at every pass (D10)")
 	}
 	l := s.b.request
-	l.uses = uses{}
+	l.uses, l.records = uses{}, slices.Clone(l.records)
 	if in := l.incremental; in != nil && in.kind != timestampCursor {
 		l.incremental = nil // its cursor belongs to the other request
 	}
 	l.list = s.call(f, "listing", n, s.in("a listing", requestNames...))
 	if f["records"] != nil {
-		if p := s.place(f["records"], "records"); p != nil {
-			l.records = []selection{{path: *p}}
+		switch p := s.place(f["records"], "records"); {
+		case len(s.b.streams) > 1:
+			s.fail(f["records"], "records in a listing of several streams: they lie where the request has them")
+		case p != nil && len(s.b.streams) == 1:
+			l.records = []selection{{path: *p, stream: s.b.streams[0]}}
 		}
 	}
 	at := s.f["paginator"]
@@ -121,8 +133,8 @@ func (s *streamReader) lookup(l *yaml.Node) {
 	look := &lookup{call: s.call(lf, "lookup", l, s.in("lookup", names...))}
 	if p := s.place(lf["records"], "records"); p != nil {
 		look.records = *p
-	} else if len(s.b.request.records) > 0 {
-		look.records = s.b.request.records[0].path
+	} else {
+		look.records = s.found
 	}
 	named := false
 	look.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "key" }) })

@@ -142,7 +142,7 @@ type Request struct {
 
 	source      *Source
 	list        call
-	records     []selection // one in the core
+	records     []selection // in the definition's order
 	paginator   paginator
 	incremental *incremental // nil: snapshot
 	partitions  []dimension  // sorted by name (K4)
@@ -157,10 +157,11 @@ type Request struct {
 // uses says which names the request's templates mention, so that what is not asked for is not computed.
 type uses struct{ cursor, anchor, start, pageToken, offset, page, tiePage, last, now bool }
 
-// selection says where one stream's records lie in an answer.
+// selection says where records of one stream lie in an answer.
 type selection struct {
-	path   record.Path // an array, or an object that is one record; "." is the whole body
+	path   record.Path // an array, or an object that is one record; "." is the whole body; with [*] several of them
 	stream *Stream
+	gone   bool // op: delete: what is listed here is gone
 }
 
 type paginatorKind string

@@ -88,6 +88,9 @@ type row struct {
 	joint  bool        // the page before showed it too, as it should (P9)
 }
 
+// tally counts the cursors of a list's rows.
+type tally struct{ read, absent, strange int }
+
 // reader reads one stream's records.
 type reader struct {
 	stream  *Stream
@@ -101,16 +104,11 @@ type reader struct {
 
 // splitter is what Split needs again and again for one request. It belongs to the connection's loop.
 type splitter struct {
-	request   *Request
-	envelope  *record.Envelope
+	request  *Request
+	envelope *record.Envelope
+	slots
 	readers   []*reader // by selection
-	echo      int       // slots of the envelope's places, -1 where there is none
-	next      int
-	cursor    int
-	more      int
-	done      int
-	goesOn    int
-	total     int
+	salts     []uint64  // by selection: one key in two streams is two keys
 	element   func(list, pos int) (int, error)
 	witnesses map[string]witness // by partition (P11)
 	longest   int                // rows of the longest page ever seen (P10)
@@ -130,10 +128,50 @@ type splitter struct {
 	scratch []byte
 	pending []recentID
 	noted   map[string]struct{} // ids of pending
+	entryID []byte
 	changed map[uint64]struct{} // known keys whose bytes on this page are not those of last time
-	absent  int                 // records without a cursor field
-	strange int                 // records whose cursor could not be read
-	odd     error               // the last of their errors
+	tallies []tally             // by selection
+	odd     error               // of the last record whose cursor could not be read
+}
+
+// slots are where the envelope has what is read of an answer beside its records; -1 where there is none.
+type slots struct {
+	echo, next, cursor, more, done, goesOn, total int
+	stems                                         []int // by selection: what holds the lists of a path with [*]
+}
+
+// envelope returns what is read of an answer in one walk: places, and the lists of records.
+func (r *Request) envelope() (places, lists []record.Path, at slots) {
+	slot := func(p *record.Path) int {
+		if p == nil || p.Wild() {
+			return -1
+		}
+		places = append(places, *p)
+		return len(places) - 1
+	}
+	ofSignal := func(sig *signal) int {
+		if sig == nil {
+			return -1
+		}
+		return slot(sig.place)
+	}
+	at = slots{
+		echo: slot(r.paginator.sizeEcho), next: slot(r.paginator.next), more: ofSignal(r.paginator.more), done: ofSignal(r.paginator.done),
+		cursor: -1, goesOn: -1, total: slot(r.total),
+	}
+	if inc := r.incremental; inc != nil {
+		at.cursor, at.goesOn = slot(inc.next), ofSignal(inc.more)
+	}
+	for _, sel := range r.records {
+		lists = append(lists, sel.path)
+		stem := -1
+		if sel.path.Wild() {
+			head := sel.path.Stem()
+			stem = slot(&head)
+		}
+		at.stems = append(at.stems, stem)
+	}
+	return places, lists, at
 }
 
 // prepare makes the request's splitter where there is none.
@@ -141,33 +179,12 @@ func (r *Request) prepare() (*splitter, error) {
 	if r.splitter != nil {
 		return r.splitter, r.splitter.attach()
 	}
-	s := &splitter{request: r, witnesses: map[string]witness{}, echo: -1, next: -1, cursor: -1, more: -1, done: -1, goesOn: -1, total: -1}
-	var places, lists []record.Path
-	add := func(slot *int, p *record.Path) {
-		if p != nil && !p.Wild() {
-			*slot = len(places)
-			places = append(places, *p)
-		}
-	}
-	signalPlace := func(sig *signal) *record.Path {
-		if sig == nil {
-			return nil
-		}
-		return sig.place
-	}
-	add(&s.echo, r.paginator.sizeEcho)
-	add(&s.next, r.paginator.next)
-	add(&s.more, signalPlace(r.paginator.more))
-	add(&s.done, signalPlace(r.paginator.done))
-	add(&s.total, r.total)
-	if inc := r.incremental; inc != nil {
-		add(&s.cursor, inc.next)
-		add(&s.goesOn, signalPlace(inc.more))
-	}
+	s := &splitter{request: r, witnesses: map[string]witness{}}
+	places, lists, at := r.envelope()
+	s.slots, s.readers = at, make([]*reader, len(lists))
 	for _, sel := range r.records {
-		lists = append(lists, sel.path)
+		s.salts = append(s.salts, uint64(slices.Index(r.Streams, sel.stream))*0x9e3779b97f4a7c15)
 	}
-	s.readers = make([]*reader, len(lists))
 	err := s.attach()
 	if err != nil {
 		return nil, err
@@ -175,7 +192,7 @@ func (r *Request) prepare() (*splitter, error) {
 	if s.envelope, err = record.NewEnvelope(places, lists, r.source.limits.Record); err != nil {
 		return nil, err
 	}
-	s.counts, s.tables = make([]int, len(lists)), make([]record.Known, len(lists))
+	s.counts, s.tallies, s.tables = make([]int, len(lists)), make([]tally, len(lists)), make([]record.Known, len(lists))
 	s.element, s.noted = s.read, map[string]struct{}{}
 	s.changed = map[uint64]struct{}{}
 	r.splitter = s
@@ -268,10 +285,11 @@ func (s *splitter) open(pos *Position, resp *fetch.Response, known func(int) rec
 	s.rows, s.pending = s.rows[:0], s.pending[:0]
 	clear(s.noted)
 	clear(s.changed)
-	s.absent, s.strange, s.odd = 0, 0, nil
+	s.odd = nil
 	s.vars = vars{partition: pos.partition.Values, config: s.request.source.config, now: pos.now}
 	s.prefix = s.partitionPrefix(s.prefix[:0])
 	clear(s.counts)
+	clear(s.tallies)
 	for i, rd := range s.readers {
 		s.tables[i] = nil
 		if known != nil && rd.fast {
@@ -366,6 +384,12 @@ func (s *splitter) scan() error {
 		return s.broken(err)
 	}
 	for i, sel := range s.request.records {
+		if s.stems[i] >= 0 {
+			if err := s.scattered(i); err != nil {
+				return err
+			}
+			continue
+		}
 		span := s.envelope.Lists[i]
 		switch kind := record.KindAt(s.body, span); kind {
 		case record.Array:
@@ -374,9 +398,7 @@ func (s *splitter) scan() error {
 				return s.broken(err)
 			}
 		default:
-			// P18: an error object with status 200 is an error, not an empty page.
-			return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `records` in the definition, or declare the answer under `errors`",
-				"the answer has no records at %q (%s): %s", sel.path, kind, s.excerpt())
+			return s.astray(sel.path, kind)
 		}
 	}
 	s.page.Rows = slices.Max(s.counts)
@@ -385,6 +407,41 @@ func (s *splitter) scan() error {
 			"the answer does not say its page size at %q: %s", s.request.paginator.sizeEcho, s.excerpt())
 	}
 	return nil
+}
+
+// scattered looks at the lists of a path with [*]: they have been read, but for what is no list.
+func (s *splitter) scattered(list int) (err error) {
+	path, stem := s.request.records[list].path, s.envelope.Spans[s.stems[list]]
+	found := false
+	path.Each(s.body, record.All(s.body), func(span record.Span) bool {
+		found = true
+		switch kind := record.KindAt(s.body, span); kind {
+		case record.Array:
+		case record.Object:
+			if _, err = s.read(list, int(span.Off)); err != nil {
+				err = s.broken(err)
+			}
+		default:
+			err = s.astray(path, kind)
+		}
+		return err == nil
+	})
+	if kind := record.KindAt(s.body, stem); err == nil && kind != record.Array {
+		err = s.astray(path.Stem(), kind)
+	}
+	for range record.Elements(s.body, stem) {
+		if err == nil && !found { // some may lack a list, as some APIs leave out what is empty; all of them is a wrong name
+			err = s.astray(path, record.Absent)
+		}
+		break
+	}
+	return err
+}
+
+// astray says that an answer is not what it should be: an error object with status 200 is an error, not an empty page (P18).
+func (s *splitter) astray(path record.Path, kind record.Kind) error {
+	return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `records` in the definition, or declare the answer under `errors`",
+		"the answer has no records at %q (%s): %s", path, kind, s.excerpt())
 }
 
 // proven refuses what is not even meant to be the API's answer (P18).

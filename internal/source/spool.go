@@ -69,6 +69,10 @@ func (s *splitter) entry(rd *reader, rec *Record, w *row) bool {
 		return false
 	}
 	text := s.text(span)
+	if len(s.request.Streams) > 1 { // an id is one of its stream
+		s.entryID = append(append(append(s.entryID[:0], rd.stream.Name...), ' '), text...)
+		text = s.entryID
+	}
 	w.key = record.KeyHash(text)
 	if r := s.page.Next.recent; r != nil {
 		if page, ok := r.pages[string(text)]; ok && page < s.page.Next.pages {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,14 +15,13 @@ import (
 	"tidemark/internal/record"
 )
 
-// blueprint is a stream and its request before a connection's settings are filled in: Bind copies both.
+// blueprint is a request and its streams before a connection's settings are filled in: Bind copies them.
 type blueprint struct {
-	stream     Stream
 	request    Request
+	streams    []*Stream // in the definition's order
+	stream     *Stream   // the one that is being read, the last of streams
 	start      *template
 	partitions []spread
-	include    []string
-	exclude    []string
 }
 
 // spread is a dimension before its values are known.
@@ -72,6 +72,7 @@ func (r *linter) streams(d *Definition, defaults, n *yaml.Node) {
 			r.stream(d, k, v)
 		}
 	})
+	r.names(d, n)
 }
 
 // streamReader reads one stream; its fields are what the later keys need of the earlier ones.
@@ -82,27 +83,42 @@ type streamReader struct {
 	name *yaml.Node
 	f    map[string]*yaml.Node
 	base scope
+	// found is where the records of the stream that is being read lie in an answer.
+	found record.Path
 }
 
 func (r *linter) stream(d *Definition, k, n *yaml.Node) {
 	s := &streamReader{linter: r, def: d, b: &blueprint{}, name: k}
 	s.f = r.fields(n, "stream "+k.Value, streamKeys, laterKeys)
-	s.b.stream = Stream{Name: k.Value, Schema: "json", OnLeave: "delete", cursorSlot: -1, versionSlot: -1, recordIDSlot: -1, valueSlot: -1}
 	s.b.request.Name = k.Value
 	s.base = scope{config: d.config}
 	s.partition(s.f["partition"])
-	s.identity()
-	s.list()
+	s.b.request.list = s.call(s.f, "stream "+s.name.Value, s.name, s.in("a request", requestNames...))
 	s.paginator(&s.b.request.paginator, s.f["paginator"])
 	s.incremental(s.f["incremental"])
-	s.content()
-	s.conditions()
 	s.errorRules(s.f["errors"])
 	s.interval(s.f["interval"])
-	s.reconcile(s.f["reconcile"])
-	s.topic()
+	s.records(s.f["records"])
+	s.listings(s.f["reconcile"])
 	s.together()
 	d.streams = append(d.streams, s.b)
+}
+
+// kind reads what concerns one kind of record: a stream, of which a request may have several.
+func (s *streamReader) kind(name string) {
+	s.b.stream = &Stream{Name: name, Schema: "json", OnLeave: "delete", cursorSlot: -1, versionSlot: -1, recordIDSlot: -1, valueSlot: -1}
+	s.b.streams = append(s.b.streams, s.b.stream)
+	s.base.keys = nil
+	s.identity()
+	if in := s.b.request.incremental; in == nil {
+		s.b.stream.Snapshot = s.f["incremental"] == nil
+	} else if in.cursorField != nil {
+		s.b.stream.cursorSlot = s.slot(*in.cursorField)
+	}
+	s.content()
+	s.conditions()
+	s.reconcile(s.f["reconcile"])
+	s.topic()
 }
 
 func (s *streamReader) in(where string, names ...string) *scope { return s.base.with(where, names...) }
@@ -155,10 +171,10 @@ func (s *streamReader) partition(n *yaml.Node) {
 
 // identity reads what makes a record this record (P24, P13).
 func (s *streamReader) identity() {
-	st := &s.b.stream
+	st := s.b.stream
 	n := s.f["primary_key"]
 	if n == nil {
-		s.fail(s.name, "stream %s has no `primary_key`: the field that names a record, a list of them, or `content` where there is none", s.name.Value)
+		s.fail(s.name, "stream %s has no `primary_key`: the field that names a record, a list of them, or `content` where there is none", st.Name)
 	}
 	keys := s.items(n, "primary_key")
 	if n != nil && n.Kind == yaml.SequenceNode && len(keys) == 0 {
@@ -218,23 +234,6 @@ func pathNames(text string) ([]string, bool) {
 		out, rest = append(out, rest[:i]), strings.TrimPrefix(rest[i:], ".")
 	}
 	return out, len(out) > 0
-}
-
-// list reads the request.
-func (s *streamReader) list() {
-	s.b.request.list = s.call(s.f, "stream "+s.name.Value, s.name, s.in("a request", requestNames...))
-	n := s.f["records"]
-	switch {
-	case n == nil:
-		s.fail(s.name, "stream %s has no `records`: where they lie in an answer, or . for the whole of it", s.name.Value)
-		return
-	case n.Kind == yaml.SequenceNode || n.Kind == yaml.MappingNode:
-		s.fail(n, "records as %s is not supported yet: this version has one path", describe(n))
-		return
-	}
-	if p := s.place(n, "records"); p != nil {
-		s.b.request.records = []selection{{path: *p}}
-	}
 }
 
 // call reads path, url, method, query, headers, body and form. at is where a missing path is reported.
@@ -438,7 +437,6 @@ func (s *streamReader) pageEnds(p *paginator, f map[string]*yaml.Node, n *yaml.N
 }
 
 func (s *streamReader) incremental(n *yaml.Node) {
-	s.b.stream.Snapshot = n == nil
 	if n == nil {
 		return
 	}
@@ -486,8 +484,6 @@ func (s *streamReader) incremental(n *yaml.Node) {
 func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *yaml.Node) {
 	if in.cursorField = s.place(f["cursor_field"], "cursor_field"); f["cursor_field"] == nil {
 		s.fail(n, "incremental timestamp needs `cursor_field`")
-	} else if in.cursorField != nil {
-		s.b.stream.cursorSlot = s.slot(*in.cursorField)
 	}
 	s.formats(in, f["format"], n)
 	in.granularity = s.positive(f["granularity"], "granularity", time.Second)
@@ -557,7 +553,7 @@ func (s *streamReader) head(in *incremental, n *yaml.Node) {
 
 // content reads what of a record is published and compared.
 func (s *streamReader) content() {
-	st := &s.b.stream
+	st := s.b.stream
 	if v := s.text(s.f["schema"], "schema"); v != "" {
 		if st.Schema = v; v != "json" && !validSchema.MatchString(v) {
 			s.fail(s.f["schema"], "schema must be json or the name of a file under schemas/, such as salesloft/person, not %q", v)
@@ -575,8 +571,7 @@ func (s *streamReader) content() {
 		if f["include"] != nil && f["exclude"] != nil {
 			s.fail(n, "hash has both `include` and `exclude`")
 		}
-		s.b.include, s.b.exclude = s.paths(f["include"], "include"), s.paths(f["exclude"], "exclude")
-		st.Rules.Include, st.Rules.Exclude = s.b.include, s.b.exclude
+		st.Rules.Include, st.Rules.Exclude = s.paths(f["include"], "include"), s.paths(f["exclude"], "exclude")
 	}
 }
 
@@ -599,7 +594,7 @@ func (s *streamReader) paths(n *yaml.Node, what string) []string {
 }
 
 func (s *streamReader) conditions() {
-	st := &s.b.stream
+	st := s.b.stream
 	sc := s.in("a condition over records", "record", "partition", "config", "now")
 	sc.slot = s.slot
 	read := func(n *yaml.Node, name string, sc *scope) *condition {
@@ -741,8 +736,8 @@ func (s *streamReader) together() {
 	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
 		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
 	}
-	if s.b.stream.LogFeed && (in == nil || in.kind != timestampCursor) {
-		s.fail(s.f["record_id"], "record_id needs a timestamp cursor: its ids are kept as far back as lookback (P13)")
+	if req.logFeed() && (in == nil || in.kind != timestampCursor) {
+		s.fail(cmp.Or(s.f["record_id"], s.name), "record_id needs a timestamp cursor: its ids are kept as far back as lookback (P13)")
 	}
 }
 
