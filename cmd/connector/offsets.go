@@ -160,7 +160,7 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 	s.target, s.stream = all[i], stream
 	for _, r := range s.target.bound.Requests {
 		for _, st := range r.Streams {
-			if st.Name == stream {
+			if st.Name == stream || r.Name == stream && s.request == nil {
 				s.spec, s.request = st, r
 			}
 		}
@@ -181,13 +181,21 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 		}
 	}
 	if s.now != nil {
-		if len(s.now.of(stream)) > 0 {
+		if len(s.now.of(stream))+len(s.now.of(s.cursors())) > 0 {
 			return nil
 		}
 		return cdc.Errorf(cdc.Halt, cdc.Stream, "offsets", "`connector offsets list "+connection+"` shows what is stored", "nothing is stored of stream %s of connection %s", stream, connection)
 	}
 	return cmp.Or(err, error(cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Is DEPLOYMENT right? `connector offsets list` shows what is stored",
 		"nothing is stored of connection %s in topic %s", connection, s.d.kafka.OffsetsTopic())))
+}
+
+// cursors is the name under which the checkpoints of the stream stand: its request's, which may have other streams too.
+func (s *surgery) cursors() string {
+	if s.request != nil {
+		return s.request.Name
+	}
+	return s.stream
 }
 
 // agreed ends a dry run, and a command that nobody confirmed.

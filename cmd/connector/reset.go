@@ -43,6 +43,9 @@ func offsetsReset(ctx context.Context, p *program, args []string) error {
 	if err := r.prepare(ctx, rest[0]); err != nil {
 		return err
 	}
+	if r.spec != nil && r.spec.Name != r.stream {
+		return fmt.Errorf("%w: %s is a request with several streams; name one of them", errUsage, rest[0])
+	}
 	r.plan()
 	if ok, err := r.agreed(); !ok {
 		return err
@@ -69,21 +72,25 @@ func (r *resetting) plan() {
 	meta := r.now.streams[r.stream]
 	fmt.Fprintf(r.p.out, "reset %s/%s (shard %d):\n", r.target.Name, r.stream, r.now.shard)
 	rows := [][]string{}
-	count := func(what string, kinds ...offsets.Kind) {
-		if n := len(r.now.of(r.stream, kinds...)); n > 0 {
+	count := func(what, of string, kinds ...offsets.Kind) {
+		if n := len(r.now.of(of, kinds...)); n > 0 {
 			rows = append(rows, []string{"  " + what, fmt.Sprint(n), "removed from " + r.d.kafka.OffsetsTopic()})
 		}
 	}
 	rows = append(rows, []string{"  hashes of keys", fmt.Sprint(meta.Count), "removed from " + r.d.kafka.HashesTopic()})
-	count("checkpoints", offsets.KindCursor)
-	count("parked records, as known", offsets.KindParked)
-	count("candidates", offsets.KindCandidate)
-	count("lists of ids, windows, files", offsets.KindRecent, offsets.KindWindow, offsets.KindFile)
-	count("stream record", offsets.KindStream)
+	count("checkpoints", r.cursors(), offsets.KindCursor)
+	count("parked records, as known", r.stream, offsets.KindParked)
+	count("candidates", r.stream, offsets.KindCandidate)
+	count("lists of ids, windows", r.cursors(), offsets.KindRecent, offsets.KindWindow)
+	count("files", r.stream, offsets.KindFile)
+	count("stream record", r.stream, offsets.KindStream)
 	if r.tombstones {
 		rows = append(rows, []string{"  tombstones", fmt.Sprint(meta.Count), "published to " + r.topic(meta) + " (reason reset)"})
 	}
 	aligned(r.p.out, rows)
+	if r.request != nil && len(r.request.Streams) > 1 {
+		fmt.Fprintln(r.p.out, "Its checkpoints are those of the request "+r.request.Name+": the other streams of it are read again too, and what did not change is not published again.")
+	}
 	if r.spec == nil {
 		fmt.Fprintln(r.p.out, "The definition has no such stream (any more): what is stored of it goes.")
 	}
@@ -137,7 +144,7 @@ func (w *eraser) refuse(format string, args ...any) error {
 }
 
 func (w *eraser) erase(ctx context.Context) error {
-	for _, k := range w.hands.held.of(w.stream, offsets.KindCursor, offsets.KindRecent, offsets.KindWindow) {
+	for _, k := range w.hands.held.of(w.cursors(), offsets.KindCursor, offsets.KindRecent, offsets.KindWindow) {
 		w.batch.Offset(k.Append(nil), nil)
 	}
 	var key []byte

@@ -271,17 +271,22 @@ func (n *tested) published() int {
 	return n.ops[cdc.Created] + n.ops[cdc.Updated] + n.ops[cdc.Deleted] + n.ops[cdc.Read]
 }
 
-// trialStream is a stream that is being tested, with what is known of it from page to page.
-type trialStream struct {
+// trialRequest is a request that is being tested.
+type trialRequest struct {
 	*trial
-	stream  *source.Stream
 	request *source.Request
-	table   *state.Table
-	encoder *codec.Encoder
-	values  map[string][]byte // as first read, to say what differs the second time
+	streams map[int]*trialStream // by index
 	batch   uint64
 	again   bool
 	value   []byte
+}
+
+// trialStream is what is known of a stream from page to page.
+type trialStream struct {
+	spec    *source.Stream
+	table   *state.Table
+	encoder *codec.Encoder
+	values  map[string][]byte // as first read, to say what differs the second time
 }
 
 // remembered bounds the values that are kept to say what differs.
@@ -297,38 +302,48 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 	if err != nil {
 		return err
 	}
-	st := request.Streams[0]
-	b := &trialStream{trial: r, stream: st, request: request, values: map[string][]byte{}}
-	if b.encoder, err = plainEncoder(st); err != nil {
-		return err
+	b := &trialRequest{trial: r, request: request, streams: map[int]*trialStream{}}
+	var kinds []string
+	for _, st := range request.Streams {
+		one := &trialStream{spec: st, values: map[string][]byte{}}
+		if one.encoder, err = plainEncoder(st); err != nil {
+			return err
+		}
+		if one.table, err = state.New(); err != nil {
+			return err
+		}
+		defer one.table.Close()
+		b.streams[st.Index] = one
+		kind := "schema " + st.Schema
+		if st.Name != request.Name {
+			kind = "stream " + st.Name + ", " + kind
+		}
+		kinds = append(kinds, kind)
 	}
-	if b.table, err = state.New(); err != nil {
-		return err
-	}
-	defer b.table.Close()
-	r.say("%s%s: schema %s", st.Name, note, st.Schema)
+	name := request.Name
+	r.say("%s%s: %s", name, note, strings.Join(kinds, "; "))
 	first, err := b.read(ctx, spec, cp, t.pages)
 	if err != nil {
 		return err
 	}
-	r.say("%s: %s, %s: %s", st.Name, counted(int64(first.pages), "page"), counted(int64(first.records), "record"), first)
+	r.say("%s: %s, %s: %s", name, counted(int64(first.pages), "page"), counted(int64(first.records), "record"), first)
 	b.again = true
-	r.say("%s, the second time:", st.Name)
+	r.say("%s, the second time:", name)
 	second, err := b.read(ctx, spec, cp, t.pages)
 	if err != nil {
 		return err
 	}
 	switch n := second.published(); n {
 	case 0:
-		r.say("%s: %s suppressed, nothing would be published again", st.Name, counted(int64(second.suppressed), "record"))
+		r.say("%s: %s suppressed, nothing would be published again", name, counted(int64(second.suppressed), "record"))
 	default:
 		r.failed = true
 		r.say("%s: FAIL: %s would be published again: either the API changed meanwhile, or `hash: {exclude: […]}` has to name what "+
-			"differs from answer to answer", st.Name, counted(int64(n), "record"))
+			"differs from answer to answer", name, counted(int64(n), "record"))
 	}
 	if first.parked > 0 {
 		r.failed = true
-		r.say("%s: FAIL: %s would go to the dead-letter topic", st.Name, counted(int64(first.parked), "record"))
+		r.say("%s: FAIL: %s would go to the dead-letter topic", name, counted(int64(first.parked), "record"))
 	}
 	r.say("")
 	return nil
@@ -419,14 +434,14 @@ func readTime(text string) (time.Time, bool) {
 }
 
 // read walks up to so many pages from cp, comparing with what was read before, as the connector does.
-func (b *trialStream) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
+func (b *trialRequest) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
 	n := &tested{ops: map[cdc.Op]int{}, checkpoint: cp}
 	position, err := b.request.Begin(spec, cp, b.now)
 	if err != nil {
 		return n, err
 	}
 	var page source.Page
-	known := func(int) record.Known { return b.table }
+	known := func(stream int) record.Known { return b.streams[stream].table }
 	for n.pages < pages && !n.done {
 		request, err := b.request.Compose(&position)
 		if err != nil {
@@ -444,7 +459,9 @@ func (b *trialStream) read(ctx context.Context, spec source.Partition, cp cdc.Ch
 		if err = b.request.Split(&position, answer, known, &page); err == nil {
 			b.batch++
 			b.compare(n, &page, cp.Passes)
-			b.table.Settle(b.batch)
+			for _, s := range b.streams {
+				s.table.Settle(b.batch)
+			}
 			position, n.done = page.Next, page.Done
 			n.checkpoint = position.Checkpoint()
 			err = position.Park(n.parked - page.Parked)
@@ -462,7 +479,7 @@ func (b *trialStream) read(ctx context.Context, spec source.Partition, cp cdc.Ch
 }
 
 // compare decides what each record of a page is (5) and shows the first ones.
-func (b *trialStream) compare(n *tested, page *source.Page, passes int64) {
+func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 	shown := 0
 	for i := range page.Records {
 		rec := &page.Records[i]
@@ -476,7 +493,11 @@ func (b *trialStream) compare(n *tested, page *source.Page, passes int64) {
 		if !rec.Value.IsZero() {
 			text = clipped(b.hide(string(rec.Value.Of(page.Body))), 120)
 		}
-		b.say("  %-2s %-12s hash %016x  version %-24s %s", orDash(string(op)), rec.Key, rec.Hash, rec.Version, text)
+		key := string(rec.Key)
+		if len(b.streams) > 1 {
+			key = b.streams[rec.Stream].spec.Name + " " + key
+		}
+		b.say("  %-2s %-12s hash %016x  version %-24s %s", orDash(string(op)), key, rec.Hash, rec.Version, text)
 		if why != "" {
 			b.say("     %s", why)
 		}
@@ -487,12 +508,13 @@ func (b *trialStream) compare(n *tested, page *source.Page, passes int64) {
 }
 
 // decide is what the connector would do with a record: its operation, or "" where nothing is published.
-func (b *trialStream) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
+func (b *trialRequest) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
+	s := b.streams[rec.Stream]
 	if rec.Same {
 		n.suppressed++
 		return "", ""
 	}
-	known, ok := b.table.Get(rec.Key, rec.KeyHash)
+	known, ok := s.table.Get(rec.Key, rec.KeyHash)
 	switch {
 	case rec.Err != nil:
 		n.parked++
@@ -505,7 +527,7 @@ func (b *trialStream) decide(n *tested, rec *source.Record, body []byte, passes 
 		return "", ""
 	case rec.Kind != source.Live:
 		n.ops[cdc.Deleted]++
-		b.table.StageDelete(b.batch, rec.Key, rec.KeyHash)
+		s.table.StageDelete(b.batch, rec.Key, rec.KeyHash)
 		return cdc.Deleted, "upstream says that it is gone, or it left the filter"
 	case ok && known.Hash == rec.Hash:
 		n.suppressed++
@@ -516,32 +538,32 @@ func (b *trialStream) decide(n *tested, rec *source.Record, body []byte, passes 
 	}
 	value := rec.Value.Of(body)
 	var err error
-	if b.value, err = b.encoder.Append(b.value[:0], value); err != nil {
+	if b.value, err = s.encoder.Append(b.value[:0], value); err != nil {
 		n.parked++
 		return "", "parked: " + err.Error()
 	}
 	switch {
 	case ok:
-		op, why = cdc.Updated, b.difference(rec, value)
+		op, why = cdc.Updated, s.difference(rec, value)
 	case passes == 0:
 		op = cdc.Read
 	default:
 		op = cdc.Created
 	}
 	n.ops[op]++
-	b.table.Stage(b.batch, rec.Key, rec.KeyHash, state.Entry{
+	s.table.Stage(b.batch, rec.Key, rec.KeyHash, state.Entry{
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Version: rec.Version,
 	})
-	if len(b.values) < remembered {
-		b.values[string(rec.Key)] = bytes.Clone(value)
+	if len(s.values) < remembered {
+		s.values[string(rec.Key)] = bytes.Clone(value)
 	}
 	return op, why
 }
 
 // difference names the members in which a record differs from what was read before.
-func (b *trialStream) difference(rec *source.Record, value []byte) string {
+func (s *trialStream) difference(rec *source.Record, value []byte) string {
 	var before, after map[string]any
-	if decode(b.values[string(rec.Key)], &before) != nil || decode(value, &after) != nil {
+	if decode(s.values[string(rec.Key)], &before) != nil || decode(value, &after) != nil {
 		return ""
 	}
 	names := slices.Collect(maps.Keys(after))
