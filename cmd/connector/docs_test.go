@@ -34,7 +34,7 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 			block := strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")[1:] // a block in a numbered list is indented
 			block = strings.ReplaceAll(block, "/run/secrets/salesloft", secret)
 			switch {
-			case strings.HasPrefix(block, "source:"):
+			case strings.HasPrefix(block, "source:"), strings.HasPrefix(block, "extends:"):
 				if _, err := source.Parse(page, []byte(block)); err != nil {
 					t.Error(err)
 				}

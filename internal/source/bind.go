@@ -86,7 +86,7 @@ func (b *binder) settings(config map[string]any) {
 		case s.optional:
 			b.source.config[s.name] = nil
 		default:
-			b.fail("config.%s is missing (declared in %s)", s.name, b.def.locationOf(s))
+			b.fail("config.%s is missing (declared in %s)", s.name, s.location())
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(config)) {
@@ -102,7 +102,7 @@ func (b *binder) setting(s *setting, given any) {
 		if s.secret {
 			err = fmt.Errorf("it must be a %s", s.kind) // the value itself stays out of messages
 		}
-		b.fail("config.%s: %w (declared in %s)", s.name, err, b.def.locationOf(s))
+		b.fail("config.%s: %w (declared in %s)", s.name, err, s.location())
 		return
 	}
 	b.source.config[s.name] = x

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type setting struct {
 	secret   bool
 	optional bool
 	doc      string
+	file     string
 	line     int
 }
 
@@ -108,19 +110,29 @@ func Parse(file string, data []byte) (*Definition, error) {
 	r := &linter{file: file}
 	d := &Definition{File: file}
 	if root := r.document(data); root != nil {
-		r.definition(d, root)
+		if root = r.extended(root); root != nil {
+			r.definition(d, root)
+		}
 	}
 	if len(r.problems) == 0 {
 		return d, nil
 	}
 	slices.SortStableFunc(r.problems, func(a, b Problem) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
+		if a.File != b.File { // what the author wrote comes before what it is laid upon
+			return strings.Compare(elsewhere(a.File, file), elsewhere(b.File, file))
 		}
-		return a.Column - b.Column
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
 	})
 	return nil, &cdc.Error{Op: "check definition", Where: file, Err: r.problems, Remedy: cdc.Halt, Scope: cdc.Connection,
 		Hint: "Correct the definition; `connector sources check` checks it without a connection"}
+}
+
+// elsewhere orders files: one's own first.
+func elsewhere(file, own string) string {
+	if file == own {
+		return ""
+	}
+	return file
 }
 
 // Open returns the definition of that name in the catalog, or reads a file: what has a slash or ends in .yaml or .yml.
@@ -174,7 +186,7 @@ var (
 
 func (r *linter) definition(d *Definition, root *yaml.Node) {
 	f := r.fields(root, "the definition", []string{"source", "doc", "config", "base_url", "headers", "authenticator", "rate_limit",
-		"defaults", "streams"}, []string{"extends"})
+		"defaults", "streams"}, nil)
 	if f == nil {
 		return
 	}
@@ -200,7 +212,7 @@ func (r *linter) definition(d *Definition, root *yaml.Node) {
 
 func (r *linter) settings(d *Definition, n *yaml.Node) {
 	r.each(n, "config", func(k, v *yaml.Node) {
-		s := &setting{name: k.Value, kind: "string", line: k.Line}
+		s := &setting{name: k.Value, kind: "string", file: r.fileOf(k), line: k.Line}
 		if !validSetting.MatchString(s.name) {
 			r.fail(k, "a setting's name is made of letters, digits and _, not %q", s.name)
 			return
@@ -277,7 +289,7 @@ func (r *linter) misused(n *yaml.Node, where string, err error) {
 			column++
 		}
 	}
-	r.failAt(line, column, where+": "+err.Error())
+	r.report(Problem{r.fileOf(n), line, column, where + ": " + err.Error()})
 }
 
 // parameters reads a map of templates or of lists of them, in its order.
@@ -386,5 +398,5 @@ func (r *linter) rateLimit(d *Definition, n *yaml.Node) {
 	d.rate.cost = r.expression(f["cost"], "cost", sc, numeric)
 }
 
-// locationOf says where a setting was declared.
-func (d *Definition) locationOf(s *setting) string { return fmt.Sprintf("%s:%d", d.File, s.line) }
+// location says where the setting was declared.
+func (s *setting) location() string { return fmt.Sprintf("%s:%d", s.file, s.line) }

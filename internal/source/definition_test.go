@@ -31,7 +31,10 @@ func TestBadDefinitions(t *testing.T) {
 			var want []string
 			for line := range strings.Lines(string(data)) {
 				if w, ok := strings.CutPrefix(line, "# want "); ok {
-					want = append(want, "x.yaml:"+strings.TrimSuffix(w, "\n"))
+					if w[0] >= '0' && w[0] <= '9' { // else it names the file that is extended
+						w = "x.yaml:" + w
+					}
+					want = append(want, strings.TrimSuffix(w, "\n"))
 				}
 			}
 			_, err = Parse("x.yaml", data)
@@ -138,7 +141,7 @@ defaults:
   incremental: {cursor_field: updated_at, format: rfc3339, order: asc, lookback: 5m}
   interval: 30s
 streams:
-  orders: {path: /orders, incremental: {lookback: 1h}, query: {sort: changed, limit: 5}}
+  orders: {path: /orders, incremental: {lookback: 1h}, query: {sort: changed, limit: 5, type: all}}
   users:  {path: /users, incremental: null, query: {since: null, page: "{{ page }}"}, paginator: {type: page}}
 `)
 	s, err := d.Bind("c", nil, Overrides{})
@@ -153,7 +156,7 @@ streams:
 	for _, p := range orders.list.query {
 		names = append(names, p.name)
 	}
-	if diff := cmp.Diff([]string{"sort", "since", "limit"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"sort", "since", "limit", "type"}, names); diff != "" {
 		t.Error(diff)
 	}
 	// null removes, and another type does not inherit what belonged to the first.

@@ -50,15 +50,28 @@ func (p Problems) Error() string {
 // linter reads YAML nodes strictly and keeps every problem it meets, so that an author sees all of them at once.
 type linter struct {
 	file     string
+	files    map[*yaml.Node]string // nodes that stand in another file: that of the definition which this one extends
 	problems Problems
 }
 
+// fileOf returns where a node stands.
+func (r *linter) fileOf(n *yaml.Node) string {
+	if file, ok := r.files[n]; ok {
+		return file
+	}
+	return r.file
+}
+
 func (r *linter) fail(n *yaml.Node, format string, args ...any) {
-	r.failAt(n.Line, n.Column, fmt.Sprintf(format, args...))
+	r.report(Problem{r.fileOf(n), n.Line, n.Column, fmt.Sprintf(format, args...)})
 }
 
 func (r *linter) failAt(line, column int, message string) {
-	p := Problem{r.file, max(line, 1), max(column, 1), message}
+	r.report(Problem{r.file, line, column, message})
+}
+
+func (r *linter) report(p Problem) {
+	p.Line, p.Column = max(p.Line, 1), max(p.Column, 1)
 	// A mistake in `defaults` is met once for every stream, and is still one mistake.
 	if !slices.Contains(r.problems, p) {
 		r.problems = append(r.problems, p)
@@ -361,10 +374,9 @@ func describe(n *yaml.Node) string {
 	}
 }
 
-// merge lays over on base: maps merge, null removes, anything else replaces. A map that names another `type` replaces too,
-// since the rest of the base belongs to its own type.
+// merge lays over on base: maps merge, null removes, anything else replaces.
 func merge(base, over *yaml.Node) *yaml.Node {
-	if base == nil || base.Kind != yaml.MappingNode || over.Kind != yaml.MappingNode || otherType(base, over) {
+	if base == nil || base.Kind != yaml.MappingNode || over.Kind != yaml.MappingNode {
 		return over
 	}
 	out := *over
@@ -374,7 +386,10 @@ func merge(base, over *yaml.Node) *yaml.Node {
 		switch with := child(over, k.Value); {
 		case with == nil:
 			out.Content = append(out.Content, k, v)
-		case with.ShortTag() != "!!null":
+		case with.ShortTag() == "!!null":
+		case slices.Contains(typed, k.Value) && otherType(v, with):
+			out.Content = append(out.Content, k, with)
+		default:
 			out.Content = append(out.Content, k, merge(v, with))
 		}
 	}
@@ -386,13 +401,17 @@ func merge(base, over *yaml.Node) *yaml.Node {
 	return &out
 }
 
+// typed are the maps whose keys belong to their `type`: one that names another type replaces instead of merging.
+var typed = []string{"authenticator", "paginator", "incremental"}
+
 func otherType(base, over *yaml.Node) bool {
 	b, o := child(base, "type"), child(over, "type")
 	return o != nil && (b == nil || b.Value != o.Value)
 }
 
+// child returns the value of a key, nil where there is none, or no map.
 func child(n *yaml.Node, key string) *yaml.Node {
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == key {
 			return n.Content[i+1]
 		}
