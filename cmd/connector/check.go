@@ -197,7 +197,7 @@ func (c *checkup) connections() {
 		for _, w := range bound.Warnings {
 			c.add(warning, item, w, "")
 		}
-		if bound.Auth.GrantType != "refresh_token" {
+		if !bound.Auth.Rotates() {
 			continue
 		}
 		if c.d.settings.sealKey() == nil {
@@ -217,14 +217,16 @@ const patience = 45 * time.Second
 
 // pages asks for one page of every stream.
 func (c *checkup) pages(ctx context.Context, d declared) {
-	if d.bound.Auth.GrantType == "refresh_token" {
+	if d.bound.Auth.Rotates() {
 		c.add(skipped, "pages "+d.Name, "nothing is asked: the refresh token is good for one use, which is run's", "")
 		return
 	}
-	client, err := fetch.New(fetch.Options{
-		Origins: d.bound.Origins, Budget: budgetOf(d.bound), Credential: credentialOf(d.bound.Auth, cdc.Secret{}), Attempts: 2,
-		Proxy: d.Proxy, CAFile: d.CAFile, AllowHosts: d.AllowHosts, UserAgent: "tidemark/" + version,
-	})
+	credential, err := credentialOf(d.bound, cdc.Secret{})
+	if err != nil {
+		c.fail("pages "+d.Name, err, "")
+		return
+	}
+	client, err := fetch.New(d.client(budgetOf(d.bound), credential))
 	if err != nil {
 		c.fail("pages "+d.Name, err, "")
 		return

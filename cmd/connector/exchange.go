@@ -22,22 +22,13 @@ import (
 // sender answers requests: the API through fetch, or a directory of recorded answers.
 type sender func(context.Context, *fetch.Request) (*fetch.Response, error)
 
-// credentialOf is what a source puts on its requests, where that needs no refresh: a grant that rotates is the connector's
-// alone (9), so instead of it access is sent as a bearer token.
-func credentialOf(a source.Auth, access cdc.Secret) fetch.Credential {
-	switch {
-	case !access.IsZero():
-		return fetch.Bearer(access)
-	case a.Kind == source.AuthBearer:
-		return fetch.Bearer(a.Value)
-	case a.Kind == source.AuthAPIKey && a.Query != "":
-		return fetch.Query(a.Query, a.Value)
-	case a.Kind == source.AuthAPIKey:
-		return fetch.Header(a.Header, a.Value)
-	case a.Kind == source.AuthBasic:
-		return fetch.Basic(a.Username, a.Password)
+// credentialOf is what a source puts on its requests. A grant that rotates is the connector's alone (9), so instead of it access
+// is sent as a bearer token.
+func credentialOf(src *source.Source, access cdc.Secret) (fetch.Credential, error) {
+	if !access.IsZero() {
+		return fetch.Bearer(access), nil
 	}
-	return nil
+	return src.Credential(nil)
 }
 
 // budgetOf is a budget of our own with the limits that the source declares.
@@ -46,6 +37,14 @@ func budgetOf(src *source.Source) *fetch.Budget {
 	return fetch.NewBudget(fetch.BudgetOptions{
 		Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
 	})
+}
+
+// client are the options of a client for the connection's source, as a command asks it: with a budget of its own.
+func (c declared) client(budget *fetch.Budget, credential fetch.Credential) fetch.Options {
+	return fetch.Options{
+		Origins: c.bound.Origins, Budget: budget, Credential: credential, Secrets: c.bound.Secrets, Attempts: 2, Proxy: c.Proxy, CAFile: c.CAFile,
+		AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
+	}
 }
 
 // hider replaces secrets in text by ***, as they are and as a URL writes them.

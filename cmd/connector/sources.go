@@ -59,11 +59,7 @@ func sourcesList(_ context.Context, p *program, args []string) error {
 		if err != nil {
 			return err
 		}
-		auth := "-"
-		if src, err := d.Bind("example", placeholders(d), source.Overrides{}); err == nil {
-			auth = authOf(src)
-		}
-		rows = append(rows, []string{name, auth, needs(d), strings.Join(d.StreamNames(), " ")})
+		rows = append(rows, []string{name, d.Authentication(), needs(d), strings.Join(d.StreamNames(), " ")})
 	}
 	aligned(p.out, rows)
 	fmt.Fprintln(p.out, "\n[…] is optional, * a secret. connector sources show NAME prints the definition: a file of your own begins as a copy of one.")
@@ -77,6 +73,8 @@ func placeholders(d *source.Definition) map[string]any {
 	for _, s := range d.Settings() {
 		switch {
 		case s.Default != nil:
+		case len(s.Choices) > 0:
+			config[s.Name] = s.Choices[0]
 		case s.Type == "integer", s.Type == "number":
 			config[s.Name] = int64(1)
 		case s.Type == "boolean":
@@ -107,6 +105,9 @@ func needs(d *source.Definition) string {
 		word := s.Name
 		if s.Secret {
 			word += "*"
+		}
+		if len(s.Choices) > 0 {
+			word += "=" + strings.Join(s.Choices, "|")
 		}
 		if s.Optional || s.Default != nil {
 			word = "[" + word + "]"

@@ -105,7 +105,7 @@ func (t *trialFlags) bind(p *program, name string) (*source.Source, error) {
 			config[s.Name] = "not-needed"
 		}
 	}
-	var o source.Overrides
+	o := source.Overrides{Anonymous: t.replay != "" || t.access != ""}
 	if t.stream != "" {
 		o.Streams = map[string]source.StreamOverride{t.stream: {}}
 	}
@@ -185,12 +185,19 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 		replay.hide, r.now, r.send = r.hide, replay.about.Now, replay.send
 		return r, nil
 	}
-	if src.Auth.GrantType == "refresh_token" && access.IsZero() {
+	if src.Auth.Rotates() && access.IsZero() {
 		return nil, cdc.Errorf(cdc.Halt, cdc.Connection, "sources test", "Give an access token (or an API key that the API takes as a bearer token) "+
 			"with --access-token-file FILE, or answer from a recording with --replay DIR", "the refresh token of %s is good for one use, and a test would use it up", src.Name)
 	}
+	credential, err := credentialOf(src, access)
+	if err != nil {
+		return nil, err
+	}
+	if configured := r.hide; credential != nil { // the tokens that it is going to get, too
+		r.hide = func(text string) string { return credential.Hide(configured(text)) }
+	}
 	client, err := fetch.New(fetch.Options{
-		Origins: src.Origins, Budget: budgetOf(src), Credential: credentialOf(src.Auth, access), Attempts: 3, UserAgent: "tidemark/" + version,
+		Origins: src.Origins, Budget: budgetOf(src), Credential: credential, Secrets: src.Secrets, Attempts: 3, UserAgent: "tidemark/" + version,
 	})
 	if err != nil {
 		return nil, err
@@ -222,6 +229,11 @@ func proofOf(a source.Auth) string {
 			return "query parameter " + a.Query + "=***"
 		}
 		return http.CanonicalHeaderKey(a.Header) + ": ***"
+	case source.AuthSession:
+		if a.Login.Cookies {
+			return "Cookie: ***"
+		}
+		return http.CanonicalHeaderKey(a.Header) + ": " + a.Login.Prefix + "***"
 	}
 	return ""
 }

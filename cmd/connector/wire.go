@@ -111,7 +111,7 @@ func bind(c source.Connection) (*source.Source, error) {
 func oneOwnerPerGrant(file string, all []declared) error {
 	seen := map[string]string{}
 	for _, c := range all {
-		if c.bound.Auth.GrantType != "refresh_token" {
+		if !c.bound.Auth.Rotates() || c.bound.Auth.RefreshToken.IsZero() {
 			continue
 		}
 		token := c.bound.Auth.TokenURL + "\x00" + c.bound.Auth.RefreshToken.Reveal()

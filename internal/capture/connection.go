@@ -23,7 +23,7 @@ type Options struct {
 	Source  *source.Source // bound to the connection's configuration
 	Account string         // whose budget is shared, and which decides the shard; default: the connection's name
 	Kafka   kafka.Options
-	Fetch   fetch.Options // Origins and Credential are filled in here
+	Fetch   fetch.Options // Origins, Credential and Secrets are filled in here
 	// Schema returns the text of an Avro schema by its name ("salesloft/person").
 	Schema   func(name string) ([]byte, error)
 	Registry *codec.Registry // nil: values are JSON (VALUE_FORMAT=json)
@@ -142,7 +142,7 @@ func (c *Connection) Account() string { return c.account }
 // connect makes the HTTP client with the credential that the definition asks for.
 func (c *Connection) connect() error {
 	o := c.options.Fetch
-	o.Origins, o.Log = c.source.Origins, c.log
+	o.Origins, o.Secrets, o.Log = c.source.Origins, c.source.Secrets, c.log
 	credential, err := c.credential()
 	if err != nil {
 		return err
@@ -153,25 +153,10 @@ func (c *Connection) connect() error {
 }
 
 func (c *Connection) credential() (fetch.Credential, error) {
-	a := c.source.Auth
-	switch a.Kind {
-	case source.AuthBearer:
-		return fetch.Bearer(a.Value), nil
-	case source.AuthAPIKey:
-		if a.Query != "" {
-			return fetch.Query(a.Query, a.Value), nil
-		}
-		return fetch.Header(a.Header, a.Value), nil
-	case source.AuthBasic:
-		if a.Username == "" && a.Password.IsZero() {
-			return nil, nil // optional settings that were not given
-		}
-		return fetch.Basic(a.Username, a.Password), nil
-	case source.AuthOAuth2:
-		return c.oauth2(a)
-	default:
-		return nil, nil
+	if c.source.Auth.Rotates() && c.options.SealKey == nil {
+		return nil, errNoSeal(c.name)
 	}
+	return c.source.Credential(c.vault)
 }
 
 // Run owns the connection and captures until ctx ends, assigned says no, or something halts it: it returns nil in the first

@@ -57,7 +57,7 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 		}
 	}
 	c.lastCommit = time.Now()
-	if c.source.Auth.Kind != source.AuthOAuth2 {
+	if !c.source.Auth.Rotates() {
 		return nil // what it was authorized with before is not needed any more
 	}
 	return c.vault.open()

@@ -3,15 +3,12 @@ package capture
 import (
 	"context"
 	"errors"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/fetch"
 	"tidemark/internal/offsets"
-	"tidemark/internal/source"
 )
 
 // vault keeps the connection's grant in the offsets topic, sealed (K19, 9): fetch.Vault for the credential. A write goes to
@@ -181,19 +178,4 @@ func (v *vault) settled(w *tokenWrite) {
 	v.grant, v.token = &g, &t // the tail of the next restore begins behind this commit (K9)
 	v.mu.Unlock()
 	w.done <- nil
-}
-
-// oauth2 makes the credential of a grant, rotating or not.
-func (c *Connection) oauth2(a source.Auth) (fetch.Credential, error) {
-	if a.GrantType == "refresh_token" && c.options.SealKey == nil {
-		return nil, errNoSeal(c.name)
-	}
-	form := url.Values{}
-	if len(a.Scopes) > 0 {
-		form.Set("scope", strings.Join(a.Scopes, " ")) // RFC 6749, 3.3
-	}
-	return fetch.NewOAuth2(fetch.OAuth2Options{
-		Form: form, Connection: c.name, GrantType: a.GrantType, TokenURL: a.TokenURL, ClientID: a.ClientID, ClientSecret: a.ClientSecret,
-		RefreshToken: a.RefreshToken, Vault: c.vault,
-	})
 }

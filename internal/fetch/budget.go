@@ -300,16 +300,26 @@ func (b *Budget) Observe(t Ticket, r *Response) {
 
 // untilReset returns how long the server's window still lasts.
 func (b *Budget) untilReset(r *Response) time.Duration {
-	server, dated := date(r.Header, "Date")
-	if !dated {
-		server = r.Began
-	}
-	if d, ok := resetIn(r.Header.Get(b.options.ResetHeader), server); ok {
+	if d, ok := b.resetOf(r); ok {
 		return d
 	}
+	server := clock(r)
 	// P22, APIS §1: the budget comes back with the clock minute of the Date header. The Date is cut to whole seconds, hence
 	// never too early.
 	return b.options.Per - time.Duration(server.UnixNano()%int64(b.options.Per))
+}
+
+// resetOf returns what the reset header says, if there is one.
+func (b *Budget) resetOf(r *Response) (time.Duration, bool) {
+	return resetIn(r.Header.Get(b.options.ResetHeader), clock(r))
+}
+
+// clock is the server's clock in an answer; ours where it has none.
+func clock(r *Response) time.Time {
+	if server, dated := date(r.Header, "Date"); dated {
+		return server
+	}
+	return r.Began
 }
 
 // resetIn reads a reset header by the server's clock: Unix time in seconds or milliseconds, seconds from now, or a date.
@@ -341,6 +351,17 @@ func resetIn(text string, server time.Time) (time.Duration, bool) {
 func (b *Budget) Throttled(t Ticket, wait time.Duration, told bool, why string) (time.Time, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.throttled(t, wait, told, why)
+}
+
+// Told hears that a request outside the budget, a login or the refresh of a token, was told to wait: as Throttled.
+func (b *Budget) Told(wait time.Duration, told bool, why string) (time.Time, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.throttled(Ticket{epoch: b.epoch}, wait, told, why)
+}
+
+func (b *Budget) throttled(t Ticket, wait time.Duration, told bool, why string) (time.Time, error) {
 	now := time.Now()
 	b.stats.Throttled++
 	// Ten requests may be under way when the account is throttled, and all ten come back as 429: that is one pause. Those

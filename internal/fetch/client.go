@@ -36,6 +36,8 @@ type Options struct {
 	Pages *Pages
 	// Credential goes on every request to an origin; nil is none.
 	Credential Credential
+	// Secrets are hidden in errors and logs, beside those of the Credential: settings that stand in paths or bodies.
+	Secrets []cdc.Secret
 	// Limits bound what a server sends (10); a zero field takes its default.
 	Limits Limits
 	// Attempts is how often a request is sent before a passing error is returned (default 6); waiting for a 429 is not counted.
@@ -98,6 +100,7 @@ type Client struct {
 	budget     *Budget
 	pages      *Pages
 	credential Credential
+	secrets    []cdc.Secret
 	limits     Limits
 	attempts   int
 	backoff    time.Duration
@@ -113,7 +116,7 @@ type Client struct {
 // New returns the client of a connection. It opens no connection and asks nothing. Errors halt the connection.
 func New(o Options) (*Client, error) {
 	c := &Client{
-		budget: o.Budget, pages: o.Pages, credential: o.Credential, limits: o.Limits.withDefaults(),
+		budget: o.Budget, pages: o.Pages, credential: o.Credential, secrets: o.Secrets, limits: o.Limits.withDefaults(),
 		attempts: o.Attempts, backoff: o.Backoff, backoffMax: o.BackoffMax, agent: []string{o.UserAgent}, log: o.Log,
 		accept: []string{"application/json"}, encoding: []string{"gzip"},
 	}
@@ -271,9 +274,16 @@ func (r *Response) Release() {
 // Excerpt returns the first 200 bytes of the body for a message: printable, with the credential's secrets hidden.
 func (r *Response) Excerpt() string { return excerpt(r.Body, r.client.hide) }
 
-// hide returns text without the credential's secrets: servers like to quote what they refuse.
+// hide returns text without secrets, as they are and as a path writes them: servers like to quote what they refuse.
 func (c *Client) hide(text string) string {
-	if c == nil || c.credential == nil {
+	if c == nil {
+		return text
+	}
+	for _, s := range c.secrets {
+		text = hidden(text, s)
+		text = hidden(text, cdc.NewSecret(url.PathEscape(s.Reveal())))
+	}
+	if c.credential == nil {
 		return text
 	}
 	return c.credential.Hide(text)

@@ -10,7 +10,7 @@ import (
 	"tidemark/internal/cdc"
 )
 
-// Credential puts on a request what proves who asks. The implementations are [Static] and [OAuth2].
+// Credential puts on a request what proves who asks. The implementations are [Static], [Session] and [OAuth2].
 type Credential interface {
 	// Apply puts the credential on r, getting a new one first where there is none, through c; it may block for that. The mark
 	// stands for what it put on.
@@ -22,7 +22,7 @@ type Credential interface {
 	Hide(text string) string
 }
 
-var _, _ Credential = Static{}, (*OAuth2)(nil)
+var _, _, _ Credential = Static{}, (*Session)(nil), (*OAuth2)(nil)
 
 // Static is a credential that never changes: a header or a query parameter. Make one by Bearer, Header, Query or Basic.
 type Static struct {
@@ -56,7 +56,7 @@ func Basic(username string, password cdc.Secret) Static {
 // Apply implements Credential.
 func (s Static) Apply(_ context.Context, _ *Client, r *http.Request) (uint64, error) {
 	text := s.value.Reveal()
-	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+	if unsendable(text) {
 		return 0, cdc.Errorf(cdc.Halt, cdc.Connection, "request", "Does the file it comes from end in a line break? Write the secret without one and restart the connection.",
 			"the credential holds a control character")
 	}

@@ -70,7 +70,7 @@ func (c *Client) errand(r *Request) (*errand, error) {
 		// The parser's error quotes the URL with its query, which may hold a secret.
 		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "request", "Mend the url of the source definition.", "the URL cannot be parsed")
 	}
-	e := &errand{Request: r, url: u, place: place(method(r), u)}
+	e := &errand{Request: r, url: u, place: c.hide(place(method(r), u))}
 	if e.own, err = c.guard.check(u, r.Foreign, e.place); err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 func (c *Client) refused(ctx context.Context, e *errand, t Ticket, mark uint64, resp *Response, err error) (outcome, error) {
 	err = located(err, e.place)
 	out := passing(err)
-	wait, told := retryAfter(resp)
+	wait, told := c.waits(resp)
 	s := resp.Status
 	// RFC 9110 has Retry-After with 429 and 503; below 500 it is a definition that calls a status passing.
 	paused := s == http.StatusTooManyRequests || told && (s < 500 || s == http.StatusServiceUnavailable)
@@ -150,6 +150,29 @@ func (c *Client) refused(ctx context.Context, e *errand, t Ticket, mark uint64, 
 		}
 	}
 	return out, err
+}
+
+// waits returns how long an answer asks to wait, and whether it says so: by Retry-After, or a 429 by the budget's reset header.
+func (c *Client) waits(resp *Response) (time.Duration, bool) {
+	if wait, told := retryAfter(resp); told || resp.Status != http.StatusTooManyRequests {
+		return wait, told
+	}
+	return c.budget.resetOf(resp)
+}
+
+// paused notes that a request outside the budget, a login or the refresh of a token, may have been told to wait (P22). Its
+// error is that of a pause beyond a day.
+func (c *Client) paused(resp *Response, who string) error {
+	wait, told := c.waits(resp)
+	if resp.Status != http.StatusTooManyRequests && !told {
+		return nil
+	}
+	c.stats.throttled.Add(1)
+	until, err := c.budget.Told(wait, told, fmt.Sprintf("%s answered %d", who, resp.Status))
+	if err == nil {
+		c.log.Warn("paused by the server", "request", who, "status", resp.Status, "until", until)
+	}
+	return err
 }
 
 // passing returns later for errors that a repeat may mend, failed for the others.

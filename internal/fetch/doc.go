@@ -9,7 +9,7 @@
 // [Response] has one owner, who ends it with Release.
 //
 // Invariant 10 is enforced here for all that a server sends: header bytes, body bytes as they come and decompressed, the
-// ratio of the two, and the time of each phase. Invariant 9 stands in oauth2.go.
+// ratio of the two, and the time of each phase. Invariant 9 stands in oauth2.go; what needs a login is in session.go.
 //
 // The package starts no goroutine of its own. Two timers run a function: that of an exchange, which cancels it, and that of
 // a Budget, which lets the next claim go; both end with what they belong to. net/http keeps two goroutines for an open

@@ -85,11 +85,7 @@ func retryAfter(r *Response) (time.Duration, bool) {
 	if err != nil {
 		return 0, false
 	}
-	now, ok := date(r.Header, "Date")
-	if !ok {
-		now = r.Began
-	}
-	wait := until.Sub(now) // saturates
+	wait := until.Sub(clock(r)) // saturates
 	return wait, wait > 0
 }
 

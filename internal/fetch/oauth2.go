@@ -349,11 +349,13 @@ type answer struct {
 func (o *OAuth2) grant(c *Client, resp *Response) (Grant, time.Duration, error) {
 	var a answer
 	broken := json.Unmarshal(resp.Body, &a)
+	if s := resp.Status; s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable {
+		if err := c.paused(resp, "the token endpoint"); err != nil {
+			return Grant{}, 0, err
+		}
+	}
 	switch s := resp.Status; {
 	case s == http.StatusTooManyRequests:
-		if wait, told := retryAfter(resp); told {
-			c.budget.Pause(time.Now().Add(min(wait, longestPause)), "the token endpoint answered 429")
-		}
 		return Grant{}, 0, tokenError("the token endpoint answered 429")
 	case a.Error != "" && s < 500:
 		return Grant{}, 0, o.refusal(a)

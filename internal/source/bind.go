@@ -23,6 +23,8 @@ type Overrides struct {
 	// Streams are the chosen streams, each with what is changed of it; nil chooses all, as they are.
 	Streams map[string]StreamOverride
 	Rate    *RateOverride // nil: the definition's
+	// Anonymous says that nothing will be asked with the source's own credential, so that its settings may be missing.
+	Anonymous bool
 }
 
 // StreamOverride changes one stream; zero fields leave the definition's.
@@ -46,7 +48,7 @@ type RateOverride struct {
 // Bind fills in a connection's settings and returns the source that it reads. Values of config are texts, numbers, truth
 // values, lists of them, or cdc.Secret. Everything wrong is in one cdc.Error.
 func (d *Definition) Bind(connection string, config map[string]any, o Overrides) (*Source, error) {
-	b := &binder{def: d, source: &Source{Name: d.Name, Connection: connection}}
+	b := &binder{def: d, source: &Source{Name: d.Name, Connection: connection}, anonymous: o.Anonymous}
 	b.settings(config)
 	if len(b.problems) == 0 { // what follows would only repeat that a setting is missing
 		b.base()
@@ -63,9 +65,10 @@ func (d *Definition) Bind(connection string, config map[string]any, o Overrides)
 
 // binder makes one Source and keeps every problem it meets.
 type binder struct {
-	def      *Definition
-	source   *Source
-	problems []error
+	def       *Definition
+	source    *Source
+	anonymous bool // Overrides.Anonymous
+	problems  []error
 }
 
 func (b *binder) fail(format string, args ...any) {
@@ -239,45 +242,6 @@ func (b *binder) origin(what, text string) {
 			b.source.Origins = append(b.source.Origins, o)
 		}
 	}
-}
-
-func (b *binder) auth() {
-	a := b.def.auth
-	out := Auth{Kind: a.kind, Header: a.header, Query: a.query, GrantType: a.grant, Scopes: a.scopes}
-	get := func(key string) string { return b.text(a.settings[key]) }
-	need := func(key string) string {
-		s := get(key)
-		if s == "" && len(b.problems) == 0 {
-			b.fail("authenticator %s: %s is empty", a.kind, key)
-		}
-		return s
-	}
-	switch a.kind {
-	case AuthBearer:
-		out.Value = cdc.NewSecret(need("token"))
-	case AuthAPIKey:
-		out.Value = cdc.NewSecret(need("value"))
-	case AuthBasic:
-		out.Username, out.Password = get("username"), cdc.NewSecret(get("password"))
-		switch { // both optional and absent: the API stands open
-		case out.Username == "" && out.Password.IsZero():
-			out = Auth{Kind: AuthNone}
-		case out.Username == "":
-			b.fail("authenticator basic: there is a password, and no username")
-		}
-	case AuthOAuth2:
-		out.TokenURL, out.ClientID = need("token_url"), need("client_id")
-		out.ClientSecret, out.RefreshToken = cdc.NewSecret(need("client_secret")), cdc.NewSecret(need("refresh_token"))
-		if out.TokenURL != "" {
-			b.origin("token_url", out.TokenURL)
-		}
-	}
-	for _, s := range []cdc.Secret{out.Value, out.Password, out.ClientSecret, out.RefreshToken} {
-		if !s.IsZero() && !slices.Contains(b.source.Secrets, s) {
-			b.source.Secrets = append(b.source.Secrets, s)
-		}
-	}
-	b.source.Auth = out
 }
 
 func (b *binder) rate(o *RateOverride) {

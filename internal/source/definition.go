@@ -42,6 +42,7 @@ type setting struct {
 	fallback any    // its default; nil: none
 	secret   bool
 	optional bool
+	choices  []string // what `select` of the authenticator takes; nil: anything
 	doc      string
 	file     string
 	line     int
@@ -73,13 +74,14 @@ type Setting struct {
 	Name, Type, Doc  string
 	Default          any // nil: none
 	Secret, Optional bool
+	Choices          []string // the values that it may have; nil: any
 }
 
 // Settings returns what a connection has to configure, in the definition's order.
 func (d *Definition) Settings() []Setting {
 	out := make([]Setting, len(d.config))
 	for i, s := range d.config {
-		out[i] = Setting{s.name, s.kind, s.doc, s.fallback, s.secret, s.optional}
+		out[i] = Setting{s.name, s.kind, s.doc, s.fallback, s.secret, s.optional, s.choices}
 	}
 	return out
 }
@@ -93,15 +95,6 @@ func (d *Definition) StreamNames() []string {
 		}
 	}
 	return out
-}
-
-// authentication is Auth before a connection's settings are filled in.
-type authentication struct {
-	kind          AuthKind
-	header, query string
-	grant         string
-	scopes        []string
-	settings      map[string]*template // value, username, password, token_url, …
 }
 
 // Parse reads and checks a definition. file is its name for messages. The error is a cdc.Error around Problems: all that is
@@ -317,66 +310,6 @@ func (r *linter) parameters(n *yaml.Node, what string, sc *scope) []parameter {
 		out = append(out, p)
 	})
 	return out
-}
-
-func (r *linter) authenticator(d *Definition, n *yaml.Node, sc *scope) {
-	d.auth = authentication{kind: AuthNone, settings: map[string]*template{}}
-	if n == nil {
-		return
-	}
-	later := []string{"select", "login", "expires", "cookies"}
-	all := []string{"type", "token", "header", "query", "value", "username", "password", "grant_type", "token_url", "client_id",
-		"client_secret", "refresh_token", "scopes"}
-	f := r.fields(n, "authenticator", all, later)
-	if f == nil {
-		return
-	}
-	if t := f["type"]; t != nil && t.Value == "session" {
-		r.fail(t, "authenticator type session is not supported yet: this version has bearer, api_key, basic, oauth2 and none")
-		return
-	}
-	kind := r.choice(f["type"], "authenticator type", "bearer", "api_key", "basic", "oauth2", "none")
-	if f["type"] == nil {
-		r.fail(n, "authenticator has no `type`: bearer, api_key, basic, oauth2 or none")
-	}
-	d.auth.kind = AuthKind(kind)
-	needs := map[string][]string{"bearer": {"token"}, "api_key": {"value"}, "basic": {"username", "password"},
-		"oauth2": {"grant_type", "token_url", "client_id", "client_secret", "refresh_token"}}
-	may := map[string][]string{"api_key": {"header", "query"}, "oauth2": {"scopes"}}
-	for _, key := range all[1:] {
-		switch here := slices.Contains(needs[kind], key); {
-		case kind == "":
-		case here && f[key] == nil:
-			r.fail(n, "authenticator %s needs `%s`", kind, key)
-		case !here && !slices.Contains(may[kind], key) && f[key] != nil:
-			r.fail(f[key], "authenticator %s has no `%s`", kind, key)
-		case here && key != "grant_type":
-			d.auth.settings[key] = r.template(f[key], "authenticator "+key, sc)
-		}
-	}
-	r.authDetails(d, f, n)
-}
-
-func (r *linter) authDetails(d *Definition, f map[string]*yaml.Node, n *yaml.Node) {
-	switch d.auth.kind {
-	case AuthAPIKey:
-		d.auth.header, d.auth.query = r.text(f["header"], "header"), r.text(f["query"], "query")
-		if (d.auth.header == "") == (d.auth.query == "") {
-			r.fail(n, "authenticator api_key needs one of `header` and `query`: where the key goes")
-		}
-		if d.auth.header != "" && !validHeader.MatchString(d.auth.header) {
-			r.fail(f["header"], "%q cannot be the name of a header", d.auth.header)
-		}
-	case AuthOAuth2:
-		if g := f["grant_type"]; g != nil && g.Value == "client_credentials" {
-			r.fail(g, "grant_type client_credentials is not supported yet: this version has refresh_token")
-		} else {
-			d.auth.grant = r.choice(g, "grant_type", "refresh_token")
-		}
-		for _, s := range r.items(f["scopes"], "scopes") {
-			d.auth.scopes = append(d.auth.scopes, r.text(s, "scopes"))
-		}
-	}
 }
 
 func (r *linter) rateLimit(d *Definition, n *yaml.Node) {

@@ -28,33 +28,6 @@ type Source struct {
 	limits  Limits         // set by SetLimits, pass.go
 }
 
-// AuthKind names a way to prove who is asking.
-type AuthKind string
-
-// The ways of authentication.
-const (
-	AuthNone   AuthKind = "none"
-	AuthBearer AuthKind = "bearer"  // Authorization: Bearer Value
-	AuthAPIKey AuthKind = "api_key" // Value in Header or Query
-	AuthBasic  AuthKind = "basic"   // Username and Password
-	AuthOAuth2 AuthKind = "oauth2"  // GrantType refresh_token (rotated, K19)
-)
-
-// Auth is the authenticator with its settings filled in; fields that its kind has no use for are zero.
-type Auth struct {
-	Kind          AuthKind
-	Header, Query string // api_key: where Value goes; one of them is set
-	Value         cdc.Secret
-	Username      string
-	Password      cdc.Secret
-	GrantType     string // oauth2: "refresh_token"
-	TokenURL      string
-	ClientID      string
-	ClientSecret  cdc.Secret
-	RefreshToken  cdc.Secret // the grant to begin with; afterwards the stored one counts (K19)
-	Scopes        []string
-}
-
 // RateLimit is the account's budget: Budget units per Per. A zero Budget means none was declared.
 type RateLimit struct {
 	Budget          float64

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// counter is an API behind a login or a token endpoint; it counts the logins.
+type counter struct {
+	logins int
+	refuse bool
+}
+
+func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/login" || r.URL.Path == "/token":
+		if c.logins++; c.refuse {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		http.SetCookie(w, &http.Cookie{Name: "sid", Value: "sess10n"})
+		fmt.Fprint(w, `{"token": "sess10n", "access_token": "sess10n", "expires_in": 600}`)
+	case r.Header.Get("Authorization") == "Bearer sess10n" || r.Header.Get("X-Session") == "Token sess10n" || r.Header.Get("Cookie") == "sid=sess10n":
+		fmt.Fprint(w, `[{"id": 1, "echo": "sess10n swordfish"}]`)
+	default:
+		w.WriteHeader(http.StatusUnauthorized)
+	}
+}
+
+// The tests of a definition and the check of a connection log in as the connector does, and say what is wrong with a login. No
+// secret is printed.
+func TestCommandsLogIn(t *testing.T) {
+	for name, c := range map[string]struct{ auth, proof string }{
+		"token":   {"{type: session, login: {path: /login, method: POST, form: {key: '{{ config.key }}'}}, token: token, header: x-session, prefix: 'Token ', expires: expires_in}", "X-Session: Token ***"},
+		"cookies": {"{type: session, login: {path: /login, query: {key: '{{ config.key }}'}}, cookies: true}", "Cookie: ***"},
+		"client":  {"{type: oauth2, grant_type: client_credentials, token_url: '{{ config.url }}/token', client_id: me, client_secret: '{{ config.key }}'}", "Authorization: Bearer ***"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			api := &counter{}
+			server := httptest.NewServer(api)
+			defer server.Close()
+			s.write("shop.yaml", "source: shop\nconfig: {url: {}, key: {secret: true}}\nbase_url: \"{{ config.url }}\"\nauthenticator: "+c.auth+
+				"\nstreams:\n  things: {path: /things, records: ., primary_key: id}\n")
+			s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: ./shop.yaml, config: {url: %q, key: swordfish}}\n", server.URL))
+			file, golden := filepath.Join(s.dir, "shop.yaml"), filepath.Join(s.dir, "golden")
+			s.want(0, []string{"sources", "check", file}, "ok: source shop")
+			test := []string{"sources", "test", file, "--config", "url=" + server.URL}
+			out := s.want(0, append(test, "--config", "key=swordfish", "--record", golden), c.proof, "1 would be published")
+			s.want(0, append(test, "--replay", golden), c.proof, "1 would be published")
+			out += s.want(0, []string{"check"}, "status 200, 1 record")
+			if api.logins != 2 {
+				t.Errorf("%d logins for one test and one check", api.logins)
+			}
+			api.refuse = true
+			out += s.want(1, []string{"check"}, "FAIL  page crm/things", "403", "restart connection crm")
+			if api.logins != 3 {
+				t.Errorf("a refused login was tried %d times", api.logins-2)
+			}
+			if strings.Contains(out, "swordfish") || strings.Contains(out, "sess10n") {
+				t.Error("a secret is printed:\n" + out)
+			}
+		})
+	}
+}
+
+// SalesLoft by an API key needs neither a client nor a place where tokens are sealed.
+func TestCheckSalesLoftByKey(t *testing.T) {
+	s := newStage(t)
+	s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: salesloft, streams: [users], config: {api_key: %q, base_url: \"%s/v2\"}}\n", "simulated-api-key", s.url))
+	s.want(0, []string{"check"}, "source salesloft, 1 stream, bearer", "status 200, 5 records")
+}
