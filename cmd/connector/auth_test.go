@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"tidemark/internal/source"
 )
 
 // counter is an API behind a login or a token endpoint; it counts the logins.
@@ -74,4 +77,25 @@ func TestCheckSalesLoftByKey(t *testing.T) {
 	s := newStage(t)
 	s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: salesloft, streams: [users], config: {api_key: %q, base_url: \"%s/v2\"}}\n", "simulated-api-key", s.url))
 	s.want(0, []string{"check"}, "source salesloft, 1 stream, bearer", "status 200, 5 records")
+}
+
+// P22: an account has one budget, and the strictest of what its connections declare holds.
+func TestP22StrictestLimitOfAnAccount(t *testing.T) {
+	of := func(account string, r source.RateLimit) declared {
+		return declared{source.Connection{Account: account}, &source.Source{Rate: r}}
+	}
+	budgets := accounts([]declared{
+		of("a", source.RateLimit{Budget: 600, Per: time.Minute, RemainingHeader: "left"}),
+		of("a", source.RateLimit{Per: time.Minute, MaxConcurrent: 4, ResetHeader: "reset"}),
+		of("b", source.RateLimit{Budget: 5, Per: time.Minute}),
+		of("a", source.RateLimit{Budget: 30, Per: time.Second, MaxConcurrent: 9}),
+		of("a", source.RateLimit{Budget: 18000, Per: time.Hour, RemainingHeader: "other"}),
+	})
+	if len(budgets) != 2 || budgets["a"].Stats().Budget != 18000 || budgets["b"].Stats().Budget != 5 {
+		t.Errorf("%+v %+v", budgets["a"].Stats(), budgets["b"].Stats())
+	}
+	got := strictest(source.RateLimit{Per: time.Minute, MaxConcurrent: 4, ResetHeader: "reset"}, source.RateLimit{Budget: 600, Per: time.Minute, MaxConcurrent: 9, RemainingHeader: "left"})
+	if want := (source.RateLimit{Budget: 600, Per: time.Minute, MaxConcurrent: 4, RemainingHeader: "left", ResetHeader: "reset"}); got != want {
+		t.Errorf("%+v", got)
+	}
 }

@@ -226,7 +226,7 @@ func (c *checkup) pages(ctx context.Context, d declared) {
 		c.fail("pages "+d.Name, err, "")
 		return
 	}
-	client, err := fetch.New(d.client(budgetOf(d.bound), credential))
+	client, err := fetch.New(d.client(newBudget(d.bound.Rate), credential))
 	if err != nil {
 		c.fail("pages "+d.Name, err, "")
 		return

@@ -31,14 +31,6 @@ func credentialOf(src *source.Source, access cdc.Secret) (fetch.Credential, erro
 	return src.Credential(nil)
 }
 
-// budgetOf is a budget of our own with the limits that the source declares.
-func budgetOf(src *source.Source) *fetch.Budget {
-	r := src.Rate
-	return fetch.NewBudget(fetch.BudgetOptions{
-		Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
-	})
-}
-
 // client are the options of a client for the connection's source, as a command asks it: with a budget of its own.
 func (c declared) client(budget *fetch.Budget, credential fetch.Credential) fetch.Options {
 	return fetch.Options{

@@ -197,7 +197,7 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 		r.hide = func(text string) string { return credential.Hide(configured(text)) }
 	}
 	client, err := fetch.New(fetch.Options{
-		Origins: src.Origins, Budget: budgetOf(src), Credential: credential, Secrets: src.Secrets, Attempts: 3, UserAgent: "tidemark/" + version,
+		Origins: src.Origins, Budget: newBudget(src.Rate), Credential: credential, Secrets: src.Secrets, Attempts: 3, UserAgent: "tidemark/" + version,
 	})
 	if err != nil {
 		return nil, err

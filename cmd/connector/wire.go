@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -124,25 +125,53 @@ func oneOwnerPerGrant(file string, all []declared) error {
 	return nil
 }
 
+// accounts makes the budget of each account. Where its connections declare different limits the strictest holds: they are all
+// statements about the same quota upstream.
+func accounts(all []declared) map[string]*fetch.Budget {
+	limits := map[string]source.RateLimit{}
+	for _, c := range all {
+		if have, ok := limits[c.Account]; ok {
+			limits[c.Account] = strictest(have, c.bound.Rate)
+		} else {
+			limits[c.Account] = c.bound.Rate
+		}
+	}
+	budgets := map[string]*fetch.Budget{}
+	for account, r := range limits {
+		budgets[account] = newBudget(r)
+	}
+	return budgets
+}
+
+func strictest(a, b source.RateLimit) source.RateLimit {
+	if b.Budget > 0 && (a.Budget == 0 || b.Budget/b.Per.Seconds() < a.Budget/a.Per.Seconds()) {
+		a.Budget, a.Per = b.Budget, b.Per
+	}
+	if b.MaxConcurrent > 0 && (a.MaxConcurrent == 0 || b.MaxConcurrent < a.MaxConcurrent) {
+		a.MaxConcurrent = b.MaxConcurrent
+	}
+	a.RemainingHeader, a.ResetHeader = cmp.Or(a.RemainingHeader, b.RemainingHeader), cmp.Or(a.ResetHeader, b.ResetHeader)
+	return a
+}
+
+// newBudget is a budget with the limits that a source declares.
+func newBudget(r source.RateLimit) *fetch.Budget {
+	return fetch.NewBudget(fetch.BudgetOptions{
+		Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
+	})
+}
+
 // fleet makes the connections; those of one account share a budget (P22), all share the bytes of pages (10).
 func (d *deployment) fleet(all []declared, change func(*capture.Options)) ([]*capture.Connection, error) {
 	pages := fetch.NewPages(d.settings.PageBytes)
-	budgets := map[string]*fetch.Budget{}
+	budgets := accounts(all)
 	var fleet []*capture.Connection
 	for _, c := range all {
-		budget := budgets[c.Account]
-		if budget == nil {
-			r := c.bound.Rate
-			budget = fetch.NewBudget(fetch.BudgetOptions{
-				Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
-			})
-			budgets[c.Account] = budget
-		}
 		o := capture.Options{
 			Source: c.bound, Account: c.Account, Kafka: d.kafka, Schema: schemas.Get, Registry: d.registry, Shape: d.shape,
 			SealKey: d.settings.sealKey(), Config: c.fingerprint(d.settings), Records: d.settings.Records, Bytes: d.settings.Bytes,
 			Fetch: fetch.Options{
-				Budget: budget, Pages: pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
+				Budget: budgets[c.Account], Pages: pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
 			},
 			Log: d.log,
 		}

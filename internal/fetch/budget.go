@@ -39,9 +39,11 @@ type Budget struct {
 	mu       sync.Mutex
 	window   window
 	inflight int
+	back     int     // of them, those of background flows
 	taken    float64 // cost of the requests under way: an answer's remaining does not count those still on their way
 
 	left  float64 // what the server said is left, less what went out since; meaningful until reset
+	most  float64 // the most that it ever said, of which background leaves its share
 	reset time.Time
 
 	paused  time.Time
@@ -75,16 +77,19 @@ type Claim struct {
 	Flow       string  // whose: the stream
 	Cost       float64 // below 1 is 1; above the whole budget is the whole budget
 	Background bool    // leaves the others a tenth of the budget, and counts four times in the order of service
+	owner      *Client // whose stream: two connections of an account may have streams of one name
 }
 
 // Ticket is leave to send one request. Done ends it.
 type Ticket struct {
-	epoch uint64
-	cost  float64
+	epoch      uint64
+	cost       float64
+	background bool
 }
 
 // flow is the queue of one stream. finish is where its last served claim ends on the virtual clock.
 type flow struct {
+	owner      *Client
 	name       string
 	background bool
 	finish     float64
@@ -96,7 +101,8 @@ type waiting struct {
 	arrived uint64  // the order of arrival
 	at      float64 // the virtual clock then
 	ticket  Ticket
-	ready   chan struct{} // closed, under the mutex, when ticket is its own
+	refused error
+	ready   chan struct{} // closed, under the mutex, when ticket is its own, or refused
 }
 
 // NewBudget returns the budget of an account.
@@ -127,14 +133,14 @@ func (b *Budget) Take(ctx context.Context, c Claim) (Ticket, error) {
 	b.mu.Unlock()
 	select {
 	case <-w.ready:
-		return w.ticket, nil
+		return w.ticket, w.refused
 	case <-ctx.Done():
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if i := slices.Index(f.queue, w); i >= 0 {
 		f.queue = slices.Delete(f.queue, i, i+1)
-	} else {
+	} else if w.refused == nil {
 		b.done(w.ticket) // it was let go while we gave up
 	}
 	b.advance()
@@ -144,11 +150,11 @@ func (b *Budget) Take(ctx context.Context, c Claim) (Ticket, error) {
 // flow returns the queue of c, a new one where there is none.
 func (b *Budget) flow(c Claim) *flow {
 	for _, f := range b.flows {
-		if f.name == c.Flow && f.background == c.Background {
+		if f.owner == c.owner && f.name == c.Flow && f.background == c.Background {
 			return f
 		}
 	}
-	f := &flow{name: c.Flow, background: c.Background}
+	f := &flow{owner: c.owner, name: c.Flow, background: c.Background}
 	b.flows = append(b.flows, f)
 	return f
 }
@@ -164,6 +170,9 @@ func (b *Budget) Done(t Ticket) {
 func (b *Budget) done(t Ticket) {
 	b.inflight--
 	b.taken -= t.cost
+	if t.background {
+		b.back--
+	}
 }
 
 // advance lets claims go, in their order, until the first has to wait; then it sets the timer for it. The mutex is held.
@@ -237,13 +246,16 @@ func (b *Budget) when(now time.Time, w *waiting) (time.Time, bool) {
 	if o.MaxConcurrent > 0 && b.inflight >= o.MaxConcurrent || b.probing && b.inflight > 0 {
 		return time.Time{}, false
 	}
+	if w.Background && o.MaxConcurrent > 1 && b.back >= o.MaxConcurrent-1 {
+		return time.Time{}, false // of several places the last is never theirs
+	}
 	at := now
 	if b.paused.After(at) {
 		at = b.paused
 	}
 	reserve := 0.0
 	if w.Background {
-		reserve = o.Budget / reserved
+		reserve = max(o.Budget, b.most) / reserved
 	}
 	if o.Budget > 0 {
 		// Nothing spent is always enough, also where the reserve does not fit beside the cost.
@@ -269,12 +281,15 @@ func (b *Budget) serve(now time.Time, f *flow) {
 	f.finish = b.virtual + share
 	b.inflight++
 	b.taken += w.Cost
+	if w.Background {
+		b.back++
+	}
 	b.left -= w.Cost
 	if b.options.Budget > 0 {
 		b.window.spend(now, w.Cost)
 	}
 	b.stats.Requests++
-	w.ticket = Ticket{b.epoch, w.Cost}
+	w.ticket = Ticket{b.epoch, w.Cost, w.Background}
 	close(w.ready)
 }
 
@@ -293,7 +308,7 @@ func (b *Budget) Observe(t Ticket, r *Response) {
 		return
 	}
 	// Answers may overtake each other: what the header counts is all up to this request, so those still under way come off.
-	b.left = left - max(0, b.taken-t.cost)
+	b.left, b.most = left-max(0, b.taken-t.cost), max(b.most, left)
 	b.reset = r.Received.Add(b.untilReset(r))
 	b.advance()
 }
@@ -384,9 +399,24 @@ func (b *Budget) throttled(t Ticket, wait time.Duration, told bool, why string) 
 	b.pause(now.Add(wait), why)
 	if wait > longestPause || !b.since.IsZero() && now.Sub(b.since) > longestPause {
 		b.since = now // whoever restarts the connection gets a day again
-		return b.paused, tooLongPause(b.paused, why)
+		err := tooLongPause(b.paused, why)
+		if wait > longestPause {
+			b.refuse(err) // as whoever comes from now on
+		}
+		return b.paused, err
 	}
 	return b.paused, nil
+}
+
+// refuse ends all claims that wait.
+func (b *Budget) refuse(err error) {
+	for _, f := range b.flows {
+		for _, w := range f.queue {
+			w.refused = err
+			close(w.ready)
+		}
+		f.queue = nil
+	}
 }
 
 func tooLongPause(until time.Time, why string) error {
@@ -394,14 +424,7 @@ func tooLongPause(until time.Time, why string) error {
 		"paused for more than a day, until %s: %s", until.UTC().Format(time.RFC3339), why)
 }
 
-// Pause lets nothing of the account go before until; an earlier end than that of the present pause changes nothing.
-func (b *Budget) Pause(until time.Time, why string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.pause(until, why)
-	b.advance()
-}
-
+// pause lets nothing of the account go before until; an earlier end than that of the present pause changes nothing.
 func (b *Budget) pause(until time.Time, why string) {
 	if until.After(b.paused) {
 		b.paused, b.reason = until, why

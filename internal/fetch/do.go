@@ -87,7 +87,7 @@ func method(r *Request) string {
 // once sends e one time: budget, bytes, credential, exchange, judge. The ticket is held until the verdict is in, so that no
 // request of the account slips out between a 429 and the pause that it asks for.
 func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error) {
-	t, err := c.budget.Take(ctx, Claim{Flow: e.Flow, Cost: e.Cost, Background: e.Background})
+	t, err := c.budget.Take(ctx, Claim{owner: c, Flow: e.Flow, Cost: e.Cost, Background: e.Background})
 	if err != nil {
 		return nil, failed, err
 	}
