@@ -85,7 +85,7 @@ func (c *Connection) prepare(ctx context.Context, session *kafka.Session, s *str
 		}
 	}
 	if s.holds(offsets.Withheld) {
-		s.guarded = "deletions were withheld before"
+		s.guarded = c.guardedBefore(s)
 	}
 	s.adopt()
 	if s.spec.KeyType == "" {
@@ -93,6 +93,19 @@ func (c *Connection) prepare(ctx context.Context, session *kafka.Session, s *str
 	}
 	c.source.Seed(s.spec.Index, uint64(s.meta.Seed))
 	return nil
+}
+
+// guardedBefore is why deletions of s wait that an ownership before this one withheld (D5). Of those that a listing missed the
+// mark says it; of declared ones nothing does.
+func (c *Connection) guardedBefore(s *stream) string {
+	for _, p := range c.partitions {
+		if m := p.committed.Reconciled; p.request == s.request && m != nil {
+			if why, ok := strings.CutPrefix(m.Held, s.spec.Name+": "); ok {
+				return why
+			}
+		}
+	}
+	return "the guard held them back before this ownership"
 }
 
 // firstOwning decides on a stream that Kafka knows no state of. An events topic that holds events all the same belongs to

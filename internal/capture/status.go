@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"tidemark/internal/cdc"
@@ -197,15 +198,28 @@ func (s *stream) status(now time.Time) StreamStatus {
 		case offsets.Missing:
 			st.Candidates++
 		case offsets.Withheld:
-			if st.Withheld++; len(st.Sample) < 5 {
-				st.Sample = append(st.Sample, clip(key))
-			}
+			st.Withheld++
+			st.Sample = sampled(st.Sample, key)
 		}
+	}
+	for i, key := range st.Sample {
+		st.Sample[i] = clip(key)
 	}
 	if s.halted != nil {
 		st.Halted, st.Hint = s.halted.Error(), cdc.Hint(s.halted)
 	}
 	return st
+}
+
+// sampled returns the first few keys of those in the sample and key: the same ones each time.
+func sampled(sample []string, key string) []string {
+	const few = 5
+	i, _ := slices.BinarySearch(sample, key)
+	if i == few {
+		return sample
+	}
+	sample = slices.Insert(sample, i, key)
+	return sample[:min(len(sample), few)]
 }
 
 func (p *partition) status() PartitionStatus {
