@@ -94,7 +94,7 @@ func TestPageIsGolden(t *testing.T) {
 func TestPageTellsTroubleFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		page := get(t, New(Options{Fleet: fleet(t, "trouble")}), "/").Body.String()
-		if !strings.Contains(page, "<title>● 7 things to mend") {
+		if !strings.Contains(page, "<title>● 9 things to mend") {
 			t.Errorf("the title does not say how many things there are to mend: %s", body(t, page, "<title>", "</title>"))
 		}
 		notices := body(t, page, `<section class="notices"`, "</section>")
@@ -106,22 +106,29 @@ func TestPageTellsTroubleFirst(t *testing.T) {
 			"hanging transaction demo.crm.people/4", // K20
 			"not owned tickets",                     // K6
 			"halted billing",
-			"alarm events", // K10
-			"halted events/bookings/view=Draft",
-			"halted events/venues", // once, though its partition says the same
+			"alarm events",                                     // K10
+			"withheld events/bookings",                         // D5
+			"no complete listing events/bookings/view=Archive", // D2
+			"halted events/bookings/view=Draft",                // and that it lists nothing follows from it
+			"halted events/venues",                             // once, though its partition says the same
 			"mismatch events/venues",
 			"group demo",
+			"withheld crm/calls", // an approval covers them (D6)
 			"drifting events/bookings/view=Listings",
+			"incomplete listing events/bookings/view=Listings",
 			"tried again events/bookings/view=Archive",
 			"owning again tickets",
-			"paused events", // P22
+			"unlisted crm/users", // D4
+			"paused events",      // P22
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("the notices are not as wanted:\n%s", d)
 		}
 		for _, want := range []string{
 			`<p class="hint">Give the connection a new token: connector tokens replace billing</p>`, "producer 4711 (epoch 2)",
-			"4 passes in a row failed", "goes on in 3 min (2000-01-01T00:03:00Z): 429: Retry-After 180",
+			"4 passes in a row failed", "5100 deletions are withheld: 5100 deletions in a day, of 91822 keys of the stream", "and 5095 more",
+			"let them go: connector reconcile events/bookings --approve 5100</p>", "since 1999-12-25T00:00:00Z is not deleted. The last one: read page",
+			"30 deletions are withheld: the listing is empty", "An approval lets 40 go", "3 keys are alive but unlisted", "goes on in 3 min (2000-01-01T00:03:00Z): 429: Retry-After 180",
 		} {
 			if !strings.Contains(notices, want) {
 				t.Errorf("the notices do not say %q", want)
@@ -130,13 +137,62 @@ func TestPageTellsTroubleFirst(t *testing.T) {
 		if n := strings.Count(notices, "connector tokens replace billing"); n != 1 {
 			t.Errorf("the hint stands there %d times: once by itself is enough", n)
 		}
-		if strings.Contains(page, "<b>no such") {
+		if strings.Contains(notices, "connector reconcile crm/calls") {
+			t.Error("what is approved is asked to be approved")
+		}
+		if strings.Contains(page, "<b>no such") || strings.Contains(page, "<i>1003") {
 			t.Error("what a server said is not escaped")
 		}
 		if strings.Contains(page, strings.Repeat("x", longestText+1)) {
 			t.Error("a long cursor is not cut")
 		}
 	})
+}
+
+// TestD3PageShowsListings: the one under way with its age, the last complete one, what it missed, and when the next is due.
+func TestD3PageShowsListings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		page := get(t, New(Options{Fleet: fleet(t, "trouble")}), "/").Body.String()
+		tag := regexp.MustCompile(`<[^>]*>`)
+		var got []string
+		for _, m := range regexp.MustCompile(`<td class="listed">(.*?)</td>`).FindAllStringSubmatch(page, -1) {
+			got = append(got, strings.Join(strings.Fields(tag.ReplaceAllString(m[1], " ")), " "))
+		}
+		want := []string{
+			"22 h ago listing for 12 min 61,200 records on 612 pages · 17 missing",
+			"50 min ago 0 missing · next in 20 h",
+			"50 min ago listing for 10 s 100 records on 1 page · 30 missing · 12 to look up",
+			"none yet next in 30 min",
+			"50 min ago 3 missing · 3 unlisted · next in 20 h",
+			"none yet 3 incomplete",
+			"2 d ago 5,100 missing · 1 incomplete · next in 10 min",
+			"7 d ago 0 missing · 5 incomplete · next in 2 h",
+			"–", "–", // nothing lists them
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+		if want := `<b data-k="crm/people/withheld">0</b><small>4 candidates</small>`; !strings.Contains(page, want) {
+			t.Errorf("the page has no %s", want)
+		}
+	})
+}
+
+// TestD2AlarmsLeaveHealthAlone: a restart would complete no listing and approve no deletion.
+func TestD2AlarmsLeaveHealthAlone(t *testing.T) {
+	f := fleet(t, "running")
+	c := &f.status.Connections[0]
+	c.Streams[0].Withheld, c.Streams[0].Guarded = 30, "more than 20"
+	c.Partitions[0].Listing = capture.ListingStatus{Failed: 9, Alarm: true, Why: "drift"}
+	h := New(Options{Fleet: f})
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if w := get(t, h, path); w.Code != http.StatusOK {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if page := get(t, h, "/").Body.String(); !strings.Contains(page, "<title>● 2 things to mend") {
+		t.Errorf("the page does not say it: %s", body(t, page, "<title>", "</title>"))
+	}
 }
 
 // TestPageIsBounded: a fleet of any size gives a page of some size.

@@ -75,6 +75,8 @@ type streamView struct {
 	Ops                      []figure
 	Suppressed, Parked, Held figure
 	ParkedNow                string
+	Withheld                 figure
+	Candidates               string
 	Partitions               []partitionView
 	MorePartitions, Rows     int
 }
@@ -85,6 +87,10 @@ type partitionView struct {
 	Pass                      string
 	State                     string
 	Tone                      tone
+	Listed                    moment // the end of the last complete listing
+	Listing                   string // the one under way
+	ListingTone               tone
+	Deletions                 string // what came of them
 }
 
 // pageTemplate is page.html, parsed.
@@ -285,6 +291,10 @@ func (v *pageView) stream(c capture.Status, s capture.StreamStatus, now time.Tim
 		Suppressed: figure{where + "/suppressed", "", number(s.Counts.Suppressed), ""},
 		Parked:     figure{where + "/parked", "", number(int64(s.Parked)), ""},
 		Held:       figure{where + "/held", "", number(int64(s.Held)), ""},
+		Withheld:   figure{where + "/withheld", "", number(int64(s.Withheld)), ""},
+	}
+	if s.Candidates > 0 {
+		sv.Candidates = count(s.Candidates, "candidate")
 	}
 	if s.Counts.Parked > 0 {
 		sv.ParkedNow = number(s.Counts.Parked) + " since the start"
@@ -305,6 +315,13 @@ func (v *pageView) stream(c capture.Status, s capture.StreamStatus, now time.Tim
 	}
 	if s.Mismatch {
 		v.tell(notice{bad, "mismatch", where, "the hashes topic did not hold what the last transaction promised (K8): a full pass mends it, deletions wait. Who wrote to or cut our topics?", ""})
+	}
+	if text, hint := s.Withholding(c.Connection); text != "" { // D5
+		t := bad
+		if hint == "" { // approved: it mends itself
+			t = warn
+		}
+		v.tell(notice{t, "withheld", where, text, hint})
 	}
 	sv.Partitions = v.partitions(c, s.Name, s.Halted, now)
 	if n := len(sv.Partitions); n > mostPartitions {
@@ -358,6 +375,7 @@ func (v *pageView) partitions(c capture.Status, stream, halted string, now time.
 		if p.Drifting {
 			v.tell(notice{warn, "drifting", where, "its numbered pages never hold still: a pass may miss records (P9)", ""})
 		}
+		v.listings(p, where)
 		all = append(all, pv)
 	}
 	loud := func(p partitionView) int { return map[tone]int{bad: -2, warn: -1}[p.Tone] }
@@ -404,8 +422,51 @@ func partitionOf(p capture.PartitionStatus, now time.Time) partitionView {
 	default:
 		pv.State, pv.Tone = "not due", idle
 	}
-	if p.Drifting && pv.Tone != bad {
+	if (p.Drifting || p.Listing.Failed > 0) && pv.Tone != bad {
 		pv.Tone = warn
 	}
+	pv.listing(p.Listing, now)
 	return pv
+}
+
+// listings tells what the listings of a partition lack (D2, D4).
+func (v *pageView) listings(p capture.PartitionStatus, where string) {
+	switch text := p.Listing.Incomplete(); {
+	case text == "", p.Halted != "": // what stands still lists nothing; that is told already
+	case p.Listing.Alarm:
+		v.tell(notice{bad, "no complete listing", where, text, ""})
+	default:
+		v.tell(notice{warn, "incomplete listing", where, text, ""})
+	}
+	if text := p.Listing.Alive(); text != "" {
+		v.tell(notice{idle, "unlisted", where, text, ""})
+	}
+}
+
+// listing says what is known of a partition's listings: nothing where none is due, under way or done.
+func (pv *partitionView) listing(l capture.ListingStatus, now time.Time) {
+	pv.Listed, pv.ListingTone = ago(l.Complete, now), busy
+	if l.Failed > 0 {
+		pv.ListingTone = warn
+	}
+	var parts []string
+	if !l.Began.IsZero() { // D3: its age
+		pv.Listing = "listing for " + span(max(0, now.Sub(l.Began)))
+		parts = append(parts, records(l.Records)+" on "+count(l.Pages, "page"))
+	}
+	if !l.Complete.IsZero() {
+		parts = append(parts, number(l.Missing)+" missing")
+	}
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{{l.Unlisted, "unlisted"}, {int64(l.Asking), "to look up"}, {int64(l.Failed), "incomplete"}} {
+		if part.n > 0 {
+			parts = append(parts, number(part.n)+" "+part.what)
+		}
+	}
+	if l.Began.IsZero() && !l.Due.IsZero() {
+		parts = append(parts, "next "+until(l.Due, now).Text)
+	}
+	pv.Deletions = strings.Join(parts, " · ")
 }

@@ -67,11 +67,14 @@ func number(n int64) string {
 }
 
 // records counts them.
-func records(n int) string {
+func records(n int) string { return count(n, "record") }
+
+// count is a number with its noun.
+func count(n int, noun string) string {
 	if n == 1 {
-		return "1 record"
+		return "1 " + noun
 	}
-	return number(int64(n)) + " records"
+	return number(int64(n)) + " " + noun + "s"
 }
 
 // size prints bytes in the largest unit of which there is one.

@@ -19,15 +19,15 @@ func (s StreamStatus) Withholding(connection string) (text, hint string) {
 	if s.Guarded != "" {
 		b.WriteString(": " + s.Guarded)
 	}
-	if s.Approved > 0 {
-		fmt.Fprintf(&b, ". An approval lets %d go: what a listing missed after another complete one", s.Approved)
-	}
 	for i, key := range s.Sample {
 		b.WriteString(map[bool]string{true: ". Keys: ", false: ", "}[i == 0])
 		fmt.Fprintf(&b, "%q", key) // upstream chose it: nothing of it reaches a terminal as it is
 	}
 	if more := s.Withheld - len(s.Sample); more > 0 && len(s.Sample) > 0 {
 		fmt.Fprintf(&b, " and %d more", more)
+	}
+	if s.Approved > 0 {
+		fmt.Fprintf(&b, ". An approval lets %d go: what a listing missed, after another complete one", s.Approved)
 	}
 	if s.Approved >= int64(s.Withheld) {
 		return b.String(), ""
