@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,8 @@ func streamMetrics() []metric {
 		{"tidemark_keys", gauge, ofStream, "Keys that have been published and not deleted"},
 		{"tidemark_parked_keys", gauge, ofStream, "Keys whose present content stands in the dead-letter topic"},
 		{"tidemark_held", gauge, ofStream, "Older versions that wait for confirmation (P14)"},
+		{"tidemark_candidates", gauge, ofStream, "Missing keys that wait for a second listing or for their lookup (D4)"},
+		{"tidemark_withheld", gauge, ofStream, "Deletions that the guard holds back until they are approved or the day has room (D5)"},
 		{"tidemark_stream_halted", gauge, ofStream, "1 while the stream stands still until somebody mends it"},
 		{"tidemark_stream_mismatch", gauge, ofStream, "1 where the restored state was not what the last transaction promised (K8)"},
 		{"tidemark_partition_halted", gauge, ofPartition, "1 while the partition stands still until somebody mends it"},
@@ -76,6 +79,22 @@ func streamMetrics() []metric {
 	}
 }
 
+// listingMetrics are those of listings, from which deletions follow (D1 to D6).
+func listingMetrics() []metric {
+	return []metric{
+		{"tidemark_listing_age_seconds", gauge, ofPartition, "For how long the listing under way has run; 0 while none is (D3)"},
+		{"tidemark_listing_incomplete", gauge, ofPartition, "Listings in a row that were not complete: nothing is deleted on their word (D2)"},
+		{"tidemark_last_complete_listing_timestamp_seconds", gauge, ofPartition, "When the last complete listing ended; absent before the first"},
+		{"tidemark_listing_missing", gauge, ofPartition, "Keys that the last complete listing did not show, those that were deleted for it included"},
+		{"tidemark_listing_unlisted", gauge, ofPartition, "Of these, keys that their lookups found alive (D4)"},
+	}
+}
+
+// metrics are all of them.
+func metrics() []metric {
+	return slices.Concat(processMetrics(), streamMetrics(), listingMetrics())
+}
+
 // collector makes the metrics from one status at each scrape, so they agree with each other and with the page.
 type collector struct {
 	Options
@@ -86,7 +105,7 @@ type collector struct {
 // registry returns a registry of our own with everything that /metrics shows.
 func registry(o Options) *prometheus.Registry {
 	c := &collector{Options: o, descs: map[string]*prometheus.Desc{}, kinds: map[string]prometheus.ValueType{}}
-	for _, m := range append(processMetrics(), streamMetrics()...) {
+	for _, m := range metrics() {
 		var labels []string
 		if m.labels != "" {
 			labels = strings.Split(m.labels, ",")
@@ -186,6 +205,8 @@ func (s scrape) stream(connection string, st capture.StreamStatus) {
 	s.put("tidemark_keys", float64(st.Keys), connection, st.Name)
 	s.put("tidemark_parked_keys", float64(st.Parked), connection, st.Name)
 	s.put("tidemark_held", float64(st.Held), connection, st.Name)
+	s.put("tidemark_candidates", float64(st.Candidates), connection, st.Name)
+	s.put("tidemark_withheld", float64(st.Withheld), connection, st.Name)
 	s.put("tidemark_stream_halted", truth(st.Halted != ""), connection, st.Name)
 	s.put("tidemark_stream_mismatch", truth(st.Mismatch), connection, st.Name)
 }
@@ -202,6 +223,21 @@ func (s scrape) partition(connection string, p capture.PartitionStatus) {
 	s.at("tidemark_last_successful_pass_timestamp_seconds", p.LastPass, connection, p.Stream, p.Name)
 	if t, ok := instant(p.Cursor); ok {
 		s.at("tidemark_cursor_timestamp_seconds", t, connection, p.Stream, p.Name)
+	}
+	s.listing(p.Listing, connection, p.Stream, p.Name)
+}
+
+func (s scrape) listing(l capture.ListingStatus, labels ...string) {
+	age := 0.0
+	if !l.Began.IsZero() {
+		age = max(0, s.now.Sub(l.Began).Seconds())
+	}
+	s.put("tidemark_listing_age_seconds", age, labels...)
+	s.put("tidemark_listing_incomplete", float64(l.Failed), labels...)
+	s.at("tidemark_last_complete_listing_timestamp_seconds", l.Complete, labels...)
+	if !l.Complete.IsZero() { // before the first, nobody knows
+		s.put("tidemark_listing_missing", float64(l.Missing), labels...)
+		s.put("tidemark_listing_unlisted", float64(l.Unlisted), labels...)
 	}
 }
 

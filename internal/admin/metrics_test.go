@@ -76,44 +76,55 @@ func scrapeTrouble(t *testing.T) (x exposition) {
 func TestMetricsAreOfTheStatus(t *testing.T) {
 	x := scrapeTrouble(t)
 	for name, want := range map[string]float64{
-		`tidemark_build_info{version="1.2.3"}`:                                                                          1,
-		`tidemark_shards{}`:                                                                                             3,
-		`tidemark_hanging_transactions{}`:                                                                               1,
-		`tidemark_connection_assigned{connection="hr"}`:                                                                 0,
-		`tidemark_connection_assigned{connection="crm"}`:                                                                1,
-		`tidemark_connection_phase{connection="billing",phase="halted"}`:                                                1,
-		`tidemark_connection_phase{connection="billing",phase="running"}`:                                               0,
-		`tidemark_connection_phase{connection="tickets",phase="owning again"}`:                                          1,
-		`tidemark_connection_alarm{connection="events"}`:                                                                1,
-		`tidemark_published_total{connection="crm",op="u",stream="people"}`:                                             40122,
-		`tidemark_published_total{connection="crm",op="r",stream="people"}`:                                             183401,
-		`tidemark_published_total{connection="events",op="d",stream="bookings"}`:                                        2,
-		`tidemark_suppressed_total{connection="crm",stream="users"}`:                                                    1903,
-		`tidemark_parked_total{connection="crm",stream="people"}`:                                                       2,
-		`tidemark_held{connection="crm",stream="emails"}`:                                                               3,
-		`tidemark_keys{connection="crm",stream="people"}`:                                                               184213,
-		`tidemark_commits_total{connection="crm"}`:                                                                      9123,
-		`tidemark_commit_seconds{connection="events"}`:                                                                  1.25,
-		`tidemark_last_commit_timestamp_seconds{connection="crm"}`:                                                      946684799.2,
-		`tidemark_reopened_total{connection="events"}`:                                                                  3,
-		`tidemark_http_requests_total{connection="events"}`:                                                             900,
-		`tidemark_http_repeats_total{connection="events"}`:                                                              12,
-		`tidemark_http_throttled_total{connection="events"}`:                                                            2,
-		`tidemark_http_bytes_total{connection="events"}`:                                                                700000,
-		`tidemark_http_paused{connection="events"}`:                                                                     1,
-		`tidemark_http_paused{connection="crm"}`:                                                                        0,
-		`tidemark_memory_bytes{connection="events"}`:                                                                    2048,
-		`tidemark_stream_halted{connection="events",stream="venues"}`:                                                   1,
-		`tidemark_stream_halted{connection="events",stream="bookings"}`:                                                 0,
-		`tidemark_partition_halted{connection="events",partition="view=Draft",stream="bookings"}`:                       1,
-		`tidemark_partition_failures{connection="events",partition="view=Archive",stream="bookings"}`:                   4,
-		`tidemark_pass_records{connection="crm",partition="-",stream="emails"}`:                                         93,
-		`tidemark_last_successful_pass_timestamp_seconds{connection="crm",partition="-",stream="emails"}`:               946684798.8,
-		`tidemark_cursor_timestamp_seconds{connection="crm",partition="-",stream="people"}`:                             946684797.123456,
-		`tidemark_last_successful_pass_timestamp_seconds{connection="events",partition="view=Draft",stream="bookings"}`: -1,
-		`tidemark_cursor_timestamp_seconds{connection="events",partition="view=Listings",stream="bookings"}`:            -1, // a number
-		`tidemark_cursor_timestamp_seconds{connection="events",partition="view=Archive",stream="bookings"}`:             -1, // no zone
-		`tidemark_commits_total{connection="billing"}`:                                                                  -1, // halted: its phase alone
+		`tidemark_build_info{version="1.2.3"}`:                                                                              1,
+		`tidemark_shards{}`:                                                                                                 3,
+		`tidemark_hanging_transactions{}`:                                                                                   1,
+		`tidemark_connection_assigned{connection="hr"}`:                                                                     0,
+		`tidemark_connection_assigned{connection="crm"}`:                                                                    1,
+		`tidemark_connection_phase{connection="billing",phase="halted"}`:                                                    1,
+		`tidemark_connection_phase{connection="billing",phase="running"}`:                                                   0,
+		`tidemark_connection_phase{connection="tickets",phase="owning again"}`:                                              1,
+		`tidemark_connection_alarm{connection="events"}`:                                                                    1,
+		`tidemark_published_total{connection="crm",op="u",stream="people"}`:                                                 40122,
+		`tidemark_published_total{connection="crm",op="r",stream="people"}`:                                                 183401,
+		`tidemark_published_total{connection="events",op="d",stream="bookings"}`:                                            2,
+		`tidemark_suppressed_total{connection="crm",stream="users"}`:                                                        1903,
+		`tidemark_parked_total{connection="crm",stream="people"}`:                                                           2,
+		`tidemark_held{connection="crm",stream="emails"}`:                                                                   3,
+		`tidemark_keys{connection="crm",stream="people"}`:                                                                   184213,
+		`tidemark_commits_total{connection="crm"}`:                                                                          9123,
+		`tidemark_commit_seconds{connection="events"}`:                                                                      1.25,
+		`tidemark_last_commit_timestamp_seconds{connection="crm"}`:                                                          946684799.2,
+		`tidemark_reopened_total{connection="events"}`:                                                                      3,
+		`tidemark_http_requests_total{connection="events"}`:                                                                 900,
+		`tidemark_http_repeats_total{connection="events"}`:                                                                  12,
+		`tidemark_http_throttled_total{connection="events"}`:                                                                2,
+		`tidemark_http_bytes_total{connection="events"}`:                                                                    700000,
+		`tidemark_http_paused{connection="events"}`:                                                                         1,
+		`tidemark_http_paused{connection="crm"}`:                                                                            0,
+		`tidemark_memory_bytes{connection="events"}`:                                                                        2048,
+		`tidemark_stream_halted{connection="events",stream="venues"}`:                                                       1,
+		`tidemark_stream_halted{connection="events",stream="bookings"}`:                                                     0,
+		`tidemark_partition_halted{connection="events",partition="view=Draft",stream="bookings"}`:                           1,
+		`tidemark_partition_failures{connection="events",partition="view=Archive",stream="bookings"}`:                       4,
+		`tidemark_pass_records{connection="crm",partition="-",stream="emails"}`:                                             93,
+		`tidemark_last_successful_pass_timestamp_seconds{connection="crm",partition="-",stream="emails"}`:                   946684798.8,
+		`tidemark_cursor_timestamp_seconds{connection="crm",partition="-",stream="people"}`:                                 946684797.123456,
+		`tidemark_last_successful_pass_timestamp_seconds{connection="events",partition="view=Draft",stream="bookings"}`:     -1,
+		`tidemark_cursor_timestamp_seconds{connection="events",partition="view=Listings",stream="bookings"}`:                -1, // a number
+		`tidemark_cursor_timestamp_seconds{connection="events",partition="view=Archive",stream="bookings"}`:                 -1, // no zone
+		`tidemark_candidates{connection="crm",stream="people"}`:                                                             4,
+		`tidemark_withheld{connection="events",stream="bookings"}`:                                                          5100,
+		`tidemark_listing_age_seconds{connection="crm",partition="-",stream="people"}`:                                      720,
+		`tidemark_listing_age_seconds{connection="crm",partition="-",stream="accounts"}`:                                    0, // none is under way
+		`tidemark_listing_incomplete{connection="events",partition="view=Archive",stream="bookings"}`:                       5,
+		`tidemark_listing_incomplete{connection="crm",partition="-",stream="people"}`:                                       0,
+		`tidemark_last_complete_listing_timestamp_seconds{connection="events",partition="view=Listings",stream="bookings"}`: 946512000,
+		`tidemark_listing_missing{connection="crm",partition="-",stream="people"}`:                                          17,
+		`tidemark_listing_unlisted{connection="crm",partition="-",stream="users"}`:                                          3,
+		`tidemark_last_complete_listing_timestamp_seconds{connection="crm",partition="-",stream="emails"}`:                  -1, // none yet
+		`tidemark_listing_missing{connection="crm",partition="-",stream="emails"}`:                                          -1,
+		`tidemark_commits_total{connection="billing"}`:                                                                      -1, // halted: its phase alone
 	} {
 		got, ok := x.samples[name]
 		if !ok {
@@ -164,7 +175,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	}
 	declared := map[string]row{}
 	x := scrapeTrouble(t)
-	for _, m := range append(processMetrics(), streamMetrics()...) {
+	for _, m := range metrics() {
 		kind := map[bool]string{true: "counter", false: "gauge"}[m.kind == counter]
 		declared[m.name] = row{kind, m.labels}
 		labels := strings.Split(m.labels, ",")
