@@ -132,11 +132,13 @@ func (p *program) showConnection(c capture.Status, now time.Time) {
 		p.trouble(fmt.Sprintf("paused until %s: %s", c.Paused.Format(time.RFC3339), c.PausedWhy), "", true)
 	}
 	if len(c.Streams) > 0 {
-		rows := [][]string{{"  STREAM", "KEYS", "CREATED", "UPDATED", "DELETED", "FIRST READ", "SUPPRESSED", "PARKED", "HELD"}}
+		rows := [][]string{{"  STREAM", "KEYS", "CREATED", "UPDATED", "DELETED", "FIRST READ", "SUPPRESSED", "PARKED", "HELD", "CANDIDATES", "WITHHELD"}}
 		for _, st := range c.Streams {
 			n := st.Counts
 			row := []string{"  " + st.Name}
-			for _, v := range []int64{st.Keys, n.Created, n.Updated, n.Deleted, n.Read, n.Suppressed, int64(st.Parked), int64(st.Held)} {
+			for _, v := range []int64{
+				st.Keys, n.Created, n.Updated, n.Deleted, n.Read, n.Suppressed, int64(st.Parked), int64(st.Held), int64(st.Candidates), int64(st.Withheld),
+			} {
 				row = append(row, strconv.FormatInt(v, 10))
 			}
 			rows = append(rows, row)
@@ -147,6 +149,8 @@ func (p *program) showConnection(c capture.Status, now time.Time) {
 	for _, st := range c.Streams {
 		p.trouble(st.Name+": "+st.Halted, st.Hint, st.Halted != "")
 		p.trouble(st.Name+": what was restored is not what the last transaction promised: a full pass is made, deletions wait", "", st.Mismatch)
+		withheld, hint := st.Withholding(c.Connection) // D5
+		p.trouble(st.Name+": "+withheld, hint, withheld != "")
 	}
 }
 
@@ -158,19 +162,15 @@ func (p *program) showPartitions(c capture.Status, now time.Time) {
 	for _, st := range c.Streams {
 		halted[st.Name] = st.Halted != ""
 	}
-	rows := [][]string{{"  PARTITION", "CURSOR", "PASSES", "LAST PASS", "TOOK", "RECORDS", "NOW"}}
+	rows := [][]string{{"  PARTITION", "CURSOR", "PASSES", "LAST PASS", "TOOK", "RECORDS", "LISTED", "NOW"}}
 	for _, part := range c.Partitions {
-		name := part.Stream
-		if part.Name != cdc.NoPartition {
-			name += "/" + part.Name
-		}
 		took := "-"
 		if part.PassTook > 0 {
 			took = part.PassTook.Round(time.Millisecond).String()
 		}
 		rows = append(rows, []string{
-			"  " + name, clipped(orDash(part.Cursor), 50), strconv.FormatInt(part.Passes, 10), ago(part.LastPass, now), took,
-			strconv.Itoa(part.Records), doing(part, now),
+			"  " + named(part), clipped(orDash(part.Cursor), 50), strconv.FormatInt(part.Passes, 10), ago(part.LastPass, now), took,
+			strconv.Itoa(part.Records), ago(part.Listing.Complete, now), doing(part, now),
 		})
 	}
 	aligned(p.out, rows)
@@ -180,7 +180,37 @@ func (p *program) showPartitions(c capture.Status, now time.Time) {
 			what = fmt.Sprintf("%s (%d failed in a row)", part.LastError, part.Failures)
 		}
 		p.trouble(part.Stream+" "+part.Name+": "+what, part.Hint, what != "" && (part.Halted == "" || !halted[part.Stream]))
+		p.showListing(part, now)
 	}
+}
+
+// named is how a partition is called in the tables.
+func named(part capture.PartitionStatus) string {
+	if part.Name == cdc.NoPartition {
+		return part.Stream
+	}
+	return part.Stream + "/" + part.Name
+}
+
+// showListing prints what there is to know of a partition's listings: the one under way, what the last complete one missed, and
+// what the others lacked.
+func (p *program) showListing(part capture.PartitionStatus, now time.Time) {
+	l := part.Listing
+	if !l.Began.IsZero() { // D3: its age
+		fmt.Fprintf(p.out, "  %s is listed since %s: %s on %s\n", named(part), ago(l.Began, now), counted(int64(l.Records), "record"), counted(int64(l.Pages), "page"))
+	}
+	if l.Missing > 0 {
+		fmt.Fprintf(p.out, "  %s: %s missing in the last complete listing", named(part), counted(l.Missing, "key"))
+		if l.Asking > 0 {
+			fmt.Fprintf(p.out, ", %d still to be looked up", l.Asking)
+		}
+		fmt.Fprintln(p.out)
+	}
+	if alive := l.Alive(); alive != "" { // D4
+		fmt.Fprintf(p.out, "  %s: %s\n", named(part), alive)
+	}
+	incomplete := l.Incomplete() // D2
+	p.trouble(named(part)+": "+incomplete, "", incomplete != "" && part.Halted == "")
 }
 
 // doing says what a partition does now.

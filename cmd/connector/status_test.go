@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,5 +44,49 @@ func TestStatusShowsTroubleWithHints(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "bad page"); n != 1 {
 		t.Errorf("the trouble of people stands there %d times:\n%s", n, out.String())
+	}
+}
+
+// What waits to be deleted, and what is listed, stands there too (D2 to D5).
+func TestStatusShowsDeletionsAndListings(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	var out shared
+	p := &program{out: &out}
+	p.showStatus(&shownStatus{FleetStatus: capture.FleetStatus{Connections: []capture.Status{{
+		Connection: "crm", Phase: capture.Phase{Name: "running"},
+		Streams: []capture.StreamStatus{
+			{Name: "people", Keys: 250, Candidates: 4, Withheld: 30, Guarded: "more than 20", Sample: []string{"7", "8"}},
+			{Name: "calls", Withheld: 25, Guarded: "the listing is empty", Approved: 25},
+		},
+		Partitions: []capture.PartitionStatus{
+			{Stream: "people", Name: "-", Listing: capture.ListingStatus{
+				Began: now.Add(-12 * time.Minute), Records: 1200, Pages: 1, Complete: now.Add(-3 * time.Hour), Missing: 34, Asking: 4,
+			}},
+			{Stream: "calls", Name: "view=x", Listing: capture.ListingStatus{Failed: 4, Alarm: true, Why: "drift", Unlisted: 2, Missing: 2}},
+			{Stream: "calls", Name: "view=y", Halted: "bad", Listing: capture.ListingStatus{Failed: 1, Why: "it halted"}},
+		},
+	}}}}, now)
+	got := out.String()
+	var rows []string
+	for line := range strings.Lines(got) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	for _, want := range []string{
+		"STREAM KEYS CREATED UPDATED DELETED FIRST READ SUPPRESSED PARKED HELD CANDIDATES WITHHELD", "people 250 0 0 0 0 0 0 0 4 30", "people - 0 - - 0 3h ago waiting",
+		`! people: 30 deletions are withheld: more than 20. Keys: "7", "8" and 28 more`,
+		"→ Look at them: connector reconcile crm/people. If they are right, let them go: connector reconcile crm/people --approve 30",
+		"! calls: 25 deletions are withheld: the listing is empty. An approval lets 25 go: what a listing missed, after another complete one",
+		"people is listed since 12m ago: 1200 records on 1 page", "people: 34 keys missing in the last complete listing, 4 still to be looked up",
+		"calls/view=x: 2 keys are alive but unlisted: the listing does not show what the lookup finds",
+		"! calls/view=x: the last 4 listings were not complete, and none before: what disappears upstream is not deleted. The last one: drift",
+	} {
+		if !slices.Contains(rows, want) {
+			t.Errorf("no line %q in\n%s", want, got)
+		}
+	}
+	for _, not := range []string{"reconcile crm/calls", "it halted"} { // it is approved; the halt is told already
+		if strings.Contains(got, not) {
+			t.Errorf("%q in\n%s", not, got)
+		}
 	}
 }
