@@ -180,8 +180,12 @@ func convertList(x any) (any, error) {
 		switch e := normal(e).(type) {
 		case string, int64, bool:
 			out[i] = e
+		case map[string]any: // a parent's record (P21)
+			if out[i] = e; len(e) == 0 {
+				return nil, fmt.Errorf("element %d of the list is an empty map", i)
+			}
 		default:
-			return nil, fmt.Errorf("element %d of the list is %s, not a text, a whole number or a truth value", i, kindOf(e))
+			return nil, fmt.Errorf("element %d of the list is %s, not a text, a whole number, a truth value or a map", i, kindOf(e))
 		}
 	}
 	return out, nil
@@ -273,6 +277,7 @@ func (b *binder) streams(chosen map[string]StreamOverride) {
 	for _, p := range b.def.streams {
 		b.request(p, chosen)
 	}
+	b.lineages()
 	if len(b.source.Streams) == 0 && len(b.problems) == 0 {
 		b.fail("no stream is chosen")
 	}
@@ -423,55 +428,61 @@ func (b *binder) partitions(req *Request, spreads []spread) {
 	product := 1
 	for _, sp := range spreads {
 		dim := dimension{name: sp.name}
+		if sp.parent != nil {
+			dim.lineage = b.lineage(req, sp)
+		}
 		for _, t := range sp.values {
-			values, err := b.spread(t)
-			if err != nil {
+			if err := b.spread(&dim, t); err != nil {
 				b.fail("stream %s: partition %s (line %d): %w", req.Name, sp.name, sp.line, err)
 				break
 			}
-			dim.values = append(dim.values, values...)
 		}
 		seen := map[string]bool{}
-		for _, v := range dim.values {
-			if text := fmt.Sprint(v); seen[text] {
-				b.fail("stream %s: partition %s has %s twice", req.Name, sp.name, text)
+		for _, c := range dim.choices() {
+			if seen[c.text] {
+				b.fail("stream %s: partition %s has %s twice", req.Name, sp.name, c.text)
 			} else {
-				seen[text] = true
+				seen[c.text] = true
 			}
 		}
 		req.partitions = append(req.partitions, dim)
-		if product *= len(dim.values); product > maxPartitions {
+		if product *= max(1, len(dim.choices())); product > maxPartitions {
 			b.fail("stream %s: its lists multiply to more than %d partitions", req.Name, maxPartitions)
 			return
 		}
 	}
 }
 
-// spread returns the values of one element of a partition's list: a list in a setting counts with all of its elements.
-func (b *binder) spread(t *template) ([]any, error) {
+// spread adds the values of one element of a partition's list: a list in a setting counts with all of its elements.
+func (b *binder) spread(dim *dimension, t *template) error {
 	x, ok, err := t.eval(&vars{config: b.source.config})
 	if err != nil {
-		return nil, cause(err)
+		return cause(err)
 	}
 	list, isList := x.([]any)
 	switch {
+	case dim.lineage != nil && (!ok || isList && len(list) == 0):
+		return nil // there are the parent's records
 	case !ok || isList && len(list) == 0:
-		return nil, errNoValues
+		return errNoValues
 	case !isList:
 		list = []any{x}
 	}
 	for _, v := range list {
-		switch v := v.(type) {
-		case string:
-			if v == "" {
-				return nil, errors.New("a value is empty")
+		switch {
+		case v == "":
+			return errors.New("a value is empty")
+		case dim.lineage != nil:
+			if err := dim.lineage.give(v); err != nil {
+				return err
 			}
-		case int64, bool:
+		case names(v):
+			dim.values = append(dim.values, v)
 		default:
-			return nil, fmt.Errorf("%s cannot name a partition", kindOf(v))
+			return fmt.Errorf("%s cannot name a partition", kindOf(v))
 		}
 	}
-	return list, nil
+	return nil
 }
 
 func (b *binder) override(st *Stream, req *Request, o StreamOverride) {
@@ -550,34 +561,10 @@ func (r *Request) SharesKeys() bool {
 	return slices.ContainsFunc(r.Streams, func(st *Stream) bool { return st.keyScope })
 }
 
-// Partitions returns the partitions of the request, the product of its lists, in a fixed order; one without values if it
-// has no lists.
+// Partitions returns the partitions of the request that its lists and the configuration name, in a fixed order; one without
+// values if it has no lists. Those of a parent's records appear while running (P21).
 func (r *Request) Partitions() []Partition {
-	out := []map[string]any{{}}
-	for _, d := range r.partitions {
-		var next []map[string]any
-		for _, values := range out {
-			for _, v := range d.values {
-				with := maps.Clone(values)
-				with[d.name] = v
-				next = append(next, with)
-			}
-		}
-		out = next
-	}
-	parts := make([]Partition, len(out))
-	for i, values := range out {
-		parts[i] = Partition{Name: partitionName(values), Values: values}
-	}
-	return parts
-}
-
-func partitionName(values map[string]any) string {
-	texts := map[string]string{}
-	for name, v := range values {
-		texts[name] = fmt.Sprint(v) // strings, integers and truth values only
-	}
-	return cdc.PartitionName(texts)
+	return r.product((*dimension).choices)
 }
 
 // vars returns what every template and condition of a request sees: the caller adds what belongs to the page.

@@ -82,7 +82,7 @@ func TestBindErrors(t *testing.T) {
 		{"empty", map[string]any{"token": ""}, []string{"config.token: it must be a string"}},
 		{"empty list", map[string]any{"token": "t", "shops": []any{}}, []string{"partition shop (line 14): no values"}},
 		{"twice", map[string]any{"token": "t", "shops": []any{"a", "a"}}, []string{"partition shop has a twice"}},
-		{"nested list", map[string]any{"token": "t", "shops": []any{map[string]any{}}}, []string{"element 0 of the list is a map"}},
+		{"nested list", map[string]any{"token": "t", "shops": []any{map[string]any{}}}, []string{"element 0 of the list is an empty map"}},
 		{"scheme", map[string]any{"token": "t", "url": "ftp://x"}, []string{"must begin with https://"}},
 		{"user in url", map[string]any{"token": "t", "url": "https://a:hunter2@x"}, []string{"belongs into the authenticator"}},
 		{"start", map[string]any{"token": "t", "since": "yesterday"}, []string{`start "yesterday" is no time`}},

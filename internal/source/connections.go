@@ -132,7 +132,7 @@ func (p *connectionParser) setting(n *yaml.Node, what string) any {
 	case n.Kind == yaml.SequenceNode:
 		list := make([]any, 0, len(n.Content))
 		for _, e := range n.Content {
-			list = append(list, p.setting(e, what))
+			list = append(list, p.element(e, what))
 		}
 		return list
 	case n.Kind == yaml.MappingNode:
@@ -150,6 +150,16 @@ func (p *connectionParser) setting(n *yaml.Node, what string) any {
 	default:
 		return literal(n)
 	}
+}
+
+// element is one of a list: as a setting, or a map of what is known of a parent's record (P21).
+func (p *connectionParser) element(n *yaml.Node, what string) any {
+	if n.Kind != yaml.MappingNode || child(n, "file") != nil {
+		return p.setting(n, what)
+	}
+	out := map[string]any{}
+	p.each(n, what, func(k, v *yaml.Node) { out[k.Value] = p.setting(v, what+"."+k.Value) })
+	return out
 }
 
 // streams is a list of names, or a map from name to what is changed of the stream.

@@ -239,7 +239,11 @@ func plainValue(n *yaml.Node) any {
 		return out
 	}
 	if n.Kind == yaml.MappingNode {
-		return map[string]any{}
+		out := map[string]any{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			out[n.Content[i].Value] = plainValue(n.Content[i+1])
+		}
+		return out
 	}
 	return literal(n)
 }

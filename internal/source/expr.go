@@ -39,7 +39,8 @@ type scope struct {
 	names      []string
 	config     []*setting
 	partitions []string
-	keys       []string // first names of key.x
+	parents    map[string]*parentage // those of partitions that are records of a parent stream (P21)
+	keys       []string              // first names of key.x
 	// template says that a null is an error unless its name may be null.
 	template bool
 	// slot plans a place of the record; nil where there is no record.
@@ -350,6 +351,9 @@ func (w *rewriter) member(root *ast.IdentifierNode, steps []ast.Node, p position
 		}
 	}
 	env := root.Value + "." + name
+	if p := w.scope.parents[name]; p != nil && (root.Value == "partition" || root.Value == "key") && !p.use(steps[1:], root.Value == "key") {
+		return w.fail(root, "%s is a record of stream %s: name one of its fields, %s.NAME", env, p.stream, env)
+	}
 	w.bound[env] = binding{env, root.Value, name}
 	id := &ast.IdentifierNode{Value: env}
 	id.SetLocation(root.Location())
@@ -358,11 +362,12 @@ func (w *rewriter) member(root *ast.IdentifierNode, steps []ast.Node, p position
 			s.Value = strings.ToLower(s.Value) // names of headers have no case (RFC 9110, 5.1)
 		}
 	}
+	rest, _ := constant(steps[1:]) // "" where a step is only known when it runs
 	out := w.members(id, steps[1:], p)
 	if root.Value == "config" && w.scope.setting(name).nullable() {
 		return out
 	}
-	return w.guard(out, p, env)
+	return w.guard(out, p, env+dotted(rest))
 }
 
 func prefixed(root string, names []string) []string {

@@ -135,7 +135,7 @@ func (s *Stream) keyPrint(r *Request) string {
 	var names []string
 	if !s.keyScope {
 		for _, d := range r.partitions {
-			names = append(names, d.name)
+			names = append(names, d.identity())
 		}
 	}
 	return fingerprint(append(lines, "partition "+strings.Join(names, ",")))

@@ -13,7 +13,12 @@ func (r *Request) judge(resp *fetch.Response, v *vars) error {
 	if err != nil {
 		return err
 	}
-	if rule == nil {
+	switch {
+	case rule != nil:
+	case r.orphaned(resp, v):
+		return cdc.Errorf(cdc.Halt, cdc.Partition, "read", "Its records stay as they are until the parent is deleted; it is asked again from time to time",
+			"%w: the server answered %d: %s", ErrParentGone, resp.Status, resp.Excerpt()) // P21
+	default:
 		return fetch.DefaultJudge(resp)
 	}
 	told := func(remedy cdc.Remedy, scope cdc.Scope, hint string) error {

@@ -42,19 +42,13 @@ func (rd *reader) list(r *Request) bool {
 
 // partitionPrefix appends the beginning of a list key: the partition's values by the names of the partition (K4, P24).
 func (s *splitter) partitionPrefix(dst []byte) []byte {
-	for i, d := range s.request.partitions {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		switch v := s.pos.partition.Values[d.name].(type) {
-		case int64:
-			dst = strconv.AppendInt(dst, v, 10)
-		case bool:
-			dst = strconv.AppendBool(dst, v)
-		case string:
-			dst = appendString(dst, v)
-		default:
-			dst = appendString(dst, fmt.Sprint(v))
+	for i := range s.request.partitions {
+		d := &s.request.partitions[i]
+		for j, v := range d.parts(s.pos.partition.Values[d.name]) {
+			if i+j > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendPart(dst, v)
 		}
 	}
 	return dst
@@ -246,14 +240,19 @@ func (st *Stream) fields(key []byte) (map[string]any, []any, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	width := 0
+	for i := range partitions {
+		width += partitions[i].width()
+	}
 	all, ok := value.([]any)
-	if !ok || len(all) != len(partitions)+len(st.primaryKey) {
+	if !ok || len(all) != width+len(st.primaryKey) {
 		return nil, nil, cdc.Errorf(cdc.Park, cdc.Record, "read key", "The key was made under another definition: see `offsets reset --tombstone-old`",
-			"%.64q is not a list of %d", key, len(partitions)+len(st.primaryKey))
+			"%.64q is not a list of %d", key, width+len(st.primaryKey))
 	}
 	values := map[string]any{}
-	for i, d := range partitions {
-		values[d.name] = all[i]
+	for i := range partitions {
+		n := partitions[i].width()
+		values[partitions[i].name], all = partitions[i].take(all[:n]), all[n:]
 	}
-	return values, all[len(partitions):], nil
+	return values, all, nil
 }

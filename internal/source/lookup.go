@@ -22,7 +22,7 @@ func (r *Request) Lookup(stream int, key []byte) (*fetch.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := vars{partition: partition, config: r.source.config, key: st.keyNames(partition, fields), now: time.Now().UTC()}
+	v := vars{partition: r.whole(partition), config: r.source.config, key: st.keyNames(partition, fields), now: time.Now().UTC()}
 	out, err := r.send(&st.lookup.call, &v)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (r *Request) Found(stream int, key []byte, resp *fetch.Response, page *Page
 	if err != nil {
 		return false, err
 	}
-	pos := Position{request: r, partition: Partition{Values: partition}, now: time.Now().UTC()}
+	pos := Position{request: r, partition: Partition{Values: r.whole(partition)}, now: time.Now().UTC()}
 	s.open(&pos, resp, nil, page)
 	defer s.release()
 	if missing(resp) {

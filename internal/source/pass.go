@@ -420,7 +420,7 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 	}
 	out, err := r.send(list, &v)
 	if err != nil {
-		return nil, pos.wrap(err)
+		return nil, pos.wrap(r.ofPartition(err))
 	}
 	out.Background = pos.deep || pos.listing
 	pos.conditional(out)

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -63,6 +64,9 @@ type Stream struct {
 	// is refused without a reset.
 	KeyPrint string
 
+	// Children are the requests whose partitions are this stream's records (P21).
+	Children []*Lineage
+
 	request *Request // the request that reads it
 
 	// The places of a record that are wanted, for record.NewPlan; the slots below are indexes into it, -1 where there is none.
@@ -121,10 +125,11 @@ type Request struct {
 	partitions  []dimension  // sorted by name (K4)
 	errors      []errorRule
 	uses        uses
-	listing     *Request     // how every live record is listed; nil: as the request does without its cursor (D1)
-	total       *record.Path // of a listing: where it says how many there are (D1)
-	cap         int          // of a listing: this many rows are as many as it ever shows; 0: no limit (D1)
-	splitter    *splitter    // made at first use, split.go
+	listing     *Request                  // how every live record is listed; nil: as the request does without its cursor (D1)
+	total       *record.Path              // of a listing: where it says how many there are (D1)
+	cap         int                       // of a listing: this many rows are as many as it ever shows; 0: no limit (D1)
+	known       map[string]map[string]any // values of partitions with a parent, by name: see Know
+	splitter    *splitter                 // made at first use, split.go
 }
 
 // uses says which names the request's templates mention, so that what is not asked for is not computed.
@@ -210,8 +215,9 @@ type head struct {
 
 // dimension is one name of a partition with its values.
 type dimension struct {
-	name   string
-	values []any // string, int64, bool
+	name    string
+	values  []any    // string, int64, bool
+	lineage *Lineage // not nil: the values are records of a parent stream (P21), and values is empty
 }
 
 type errorAction string
@@ -252,7 +258,9 @@ type intervalRule struct {
 // Partition is one cursor of a request.
 type Partition struct {
 	Name   string         // K5: name=value, URL-escaped, sorted, joined by commas; "-" for none
-	Values map[string]any // string, int64, bool
+	Values map[string]any // string, int64, bool; of a parent's dimension its record as far as it is kept
+	// Parent is what its checkpoint keeps of the parent, by the names of Lineage.Fields (P21); nil where there is none.
+	Parent map[string]json.RawMessage
 }
 
 // vars are the names of LANGUAGE.md's table as a template sees them. What is not set is null; whether it may be is

@@ -29,6 +29,7 @@ type spread struct {
 	name   string
 	values []*template
 	line   int
+	parent *parentage // nil: a list
 }
 
 // The kinds of results that expressions are checked for.
@@ -73,6 +74,7 @@ func (r *linter) streams(d *Definition, defaults, n *yaml.Node) {
 		}
 	})
 	r.names(d, n)
+	r.parents(d)
 }
 
 // streamReader reads one stream; its fields are what the later keys need of the earlier ones.
@@ -150,23 +152,30 @@ func (s *streamReader) partition(n *yaml.Node) {
 		}
 		s.base.partitions = append(s.base.partitions, k.Value)
 		sp := spread{name: k.Value, line: v.Line}
-		switch {
-		case v.Kind == yaml.MappingNode:
-			s.fail(v, "partition %s: parents ({stream: …}) are not supported yet: this version has lists", k.Value)
-		case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
-			s.fail(v, "partition %s has no values", k.Value)
-		case v.Kind == yaml.SequenceNode:
-			for _, c := range v.Content {
-				sp.values = append(sp.values, s.template(c, "partition "+k.Value, sc))
-			}
-		case v.Kind == yaml.ScalarNode && strings.HasPrefix(strings.TrimSpace(v.Value), "{{"):
-			sp.values = []*template{s.template(v, "partition "+k.Value, sc)}
-		default:
-			s.fail(v, "partition %s must be a list, or {{ config.x }} of a list, not %s", k.Value, describe(v))
+		if v.Kind == yaml.MappingNode {
+			s.parent(&sp, v, sc)
+		} else {
+			s.values(&sp, v, "partition "+k.Value, sc)
 		}
 		s.b.partitions = append(s.b.partitions, sp)
 	})
 	slices.SortFunc(s.b.partitions, func(a, b spread) int { return strings.Compare(a.name, b.name) })
+}
+
+// values reads a list, or the setting that holds one.
+func (s *streamReader) values(sp *spread, v *yaml.Node, what string, sc *scope) {
+	switch {
+	case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
+		s.fail(v, "%s has no values", what)
+	case v.Kind == yaml.SequenceNode:
+		for _, c := range v.Content {
+			sp.values = append(sp.values, s.template(c, what, sc))
+		}
+	case v.Kind == yaml.ScalarNode && strings.HasPrefix(strings.TrimSpace(v.Value), "{{"):
+		sp.values = []*template{s.template(v, what, sc)}
+	default:
+		s.fail(v, "%s must be a list, or {{ config.x }} of a list, not %s", what, describe(v))
+	}
 }
 
 // identity reads what makes a record this record (P24, P13).
