@@ -96,9 +96,9 @@ func (o *ownership) take(h *half) error {
 	}
 	for ; h.next < len(w.page.Records); h.next++ {
 		// P13: entries of a log feed, their ids and the checkpoint belong into one transaction.
-		if o.bound.Full(o.filling.records) && w.page.Recent == nil {
+		if o.full() && w.page.Recent == nil {
 			o.wrote(w.partition)
-			if o.send(); o.bound.Full(o.filling.records) { // the committer is busy: back-pressure
+			if o.send(); o.full() { // the committer is busy: back-pressure
 				o.rest = h
 				return nil
 			}
@@ -118,6 +118,12 @@ func (o *ownership) take(h *half) error {
 		return o.fail(w, err)
 	}
 	return o.turn(w, h.done)
+}
+
+// full reports whether the filling batch has reached the bound: checkpoints count, since a page of parents may move many (K17).
+func (o *ownership) full() bool {
+	records, _ := o.bound.Now()
+	return o.bound.Full(o.filling.records) || len(o.filling.checkpoints) >= records
 }
 
 // wrote notes that the filling batch may hold records of p.
@@ -158,7 +164,7 @@ func (o *ownership) turn(w *walk, done bool) error {
 func (o *ownership) stage(w *walk, cp cdc.Checkpoint) error {
 	p := w.partition
 	p.keep(&cp)
-	if w.page.Quiet {
+	if news := p.carry(&cp, w.ended); w.page.Quiet && !news {
 		p.quiet(cp)
 		return nil
 	}
@@ -195,6 +201,7 @@ func (o *ownership) finish(w *walk) error {
 	p.last = passReport{Began: w.began, Ended: time.Now(), Records: w.records, Complete: w.page.Complete}
 	if w.page.Complete {
 		o.mended(p)
+		o.kin.surveyed[p] = true
 		if err := o.agree(w); err != nil {
 			return o.fail(w, err)
 		}
@@ -202,7 +209,7 @@ func (o *ownership) finish(w *walk) error {
 	if p.paused != nil {
 		o.log.Info("recovered", "partition", p.label)
 	}
-	p.walk, p.failures, p.paused = nil, 0, nil
+	p.walk, p.failures, p.paused, p.kin.gone = nil, 0, nil, false
 	if w.generation != 0 && !w.page.Unchanged && (p.listsByItself() || p.request.ReconcileEvery() > 0) { // D1: it listed everything too
 		if err := o.judge(w, w.page.Complete, w.page.Why); err != nil {
 			return o.fail(w, err)
@@ -217,12 +224,18 @@ func (o *ownership) finish(w *walk) error {
 			return err
 		}
 	}
-	return o.plan(p, now)
+	o.plan(p, now)
+	return nil
 }
 
 // compare decides what a record is, against the table with everything staged (P2).
 func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	s := o.streams[rec.Stream]
+	if len(s.spec.Children) > 0 {
+		if err := o.sight(s, rec, body); err != nil { // P21
+			return o.park(w, s, rec, body, err)
+		}
+	}
 	if rec.Same { // the bytes are those of last time
 		o.unexcept(s, rec.Key)
 		s.total.Suppressed++
@@ -240,6 +253,9 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	case source.Filtered:
 		if s.spec.OnLeave == "keep" || !live {
 			s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // P20: a filtered sighting is a sighting
+			if !live {
+				return o.bereave(s, rec.Key, rec.KeyHash)
+			}
 			return nil
 		}
 		return o.remove(w, s, rec, body, known, live, cdc.Filtered) // P20

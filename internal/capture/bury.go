@@ -52,7 +52,10 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 	o.unexcept(s, d.key)
 	cp := p.checkpoint()
 	cp.Deleted = counted(cp.Deleted, now)
-	return b.checkpoint(p, cp, now)
+	if err := b.checkpoint(p, cp, now); err != nil {
+		return err
+	}
+	return o.bereave(s, d.key, d.hash) // P21
 }
 
 // forget removes the state of a key, in the transaction of its tombstone (D7).

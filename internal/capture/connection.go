@@ -56,6 +56,7 @@ type Connection struct {
 	partitions []*partition
 	byName     map[string]*partition // by request/partition, as in keys
 	schedule   schedule
+	kin        kinship
 	bound      *kafka.Bound
 	vault      *vault
 
@@ -88,7 +89,7 @@ func New(o Options) (*Connection, error) {
 		name: src.Connection, account: o.Account, options: o, kafka: o.Kafka, source: src,
 		log: o.Log.With("connection", src.Connection), byName: map[string]*partition{},
 		bound: kafka.NewBound(o.Records, o.Bytes, o.Open), refused: map[content]bool{}, answered: map[keyed]uint64{}, generation: 1,
-		asked: make(chan chan Status), mail: mailbox{pending: map[string]offsets.Command{}, arrived: make(chan struct{}, 1), taken: map[string]bool{}},
+		asked: make(chan chan Status), kin: newKinship(), mail: mailbox{pending: map[string]offsets.Command{}, arrived: make(chan struct{}, 1), taken: map[string]bool{}},
 	}
 	if c.account == "" {
 		c.account = c.name
@@ -107,7 +108,10 @@ func New(o Options) (*Connection, error) {
 			c.streams = append(c.streams, s)
 		}
 		for _, spec := range r.Partitions() {
-			c.addPartition(r, spec)
+			p := c.addPartition(r, spec)
+			if r.Lineage() != nil {
+				c.kin.given[p] = spec
+			}
 		}
 	}
 	for i, s := range c.streams {

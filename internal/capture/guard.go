@@ -81,7 +81,7 @@ func counted(before map[string]int64, now time.Time) map[string]int64 {
 func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, known state.Entry, live bool, reason cdc.Reason) error {
 	if !live {
 		o.unexcept(s, rec.Key)
-		return nil
+		return o.bereave(s, rec.Key, rec.KeyHash) // a parked parent has children all the same (P21)
 	}
 	if rec.Version.Compare(known.Version) < 0 { // P14: an old sighting deletes nothing
 		if agreed, err := o.hold(w, s, rec); err != nil || !agreed {

@@ -113,6 +113,7 @@ func (o *ownership) release() {
 		p.listing, p.orders = listing.again(), nil // D3; the next ownership is told of the orders anew
 		p.recent.drop()
 	}
+	o.settleKin()
 }
 
 var errOver = errors.New("the ownership is over")
@@ -184,8 +185,11 @@ func (o *ownership) tick(now time.Time) error {
 	for e := o.schedule.next(); e != nil && !e.due.After(now); e = o.schedule.next() {
 		o.schedule.remove(e)
 		begin := o.start
-		if e.listing {
+		switch {
+		case e.listing:
 			begin = o.list
+		case o.early(e.partition, now): // P21
+			continue
 		}
 		if err := begin(e.partition, now); err != nil {
 			return err
@@ -253,6 +257,7 @@ func (o *ownership) start(p *partition, now time.Time) error {
 	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
 	w := o.walk(p, position, now).take()
 	p.walk = w
+	p.kin.begun, p.kin.wanted = p.kin.sighted, time.Time{}
 	if ids := p.recent.ids(); len(ids) > 0 {
 		w.position.Remember(ids) // P13
 	}
@@ -278,7 +283,11 @@ func (o *ownership) open(err error) error {
 	if err != nil {
 		return err
 	}
-	return o.planAll(time.Now())
+	now := time.Now()
+	if err := o.takeRoots(now); err != nil {
+		return err
+	}
+	return o.planAll(now)
 }
 
 // walk makes the pass that begins at position. One that lists everything gets a generation of sightings of its own (D3).
@@ -330,6 +339,9 @@ func (o *ownership) fail(w *walk, err error) error {
 	}
 	p.walk = nil
 	switch {
+	case errors.Is(err, source.ErrParentGone): // P21
+		o.deserted(p, err, now)
+		return nil
 	case remedy == cdc.Halt && scope == cdc.Stream:
 		for _, s := range o.streams {
 			if s.request == p.request {
@@ -338,8 +350,7 @@ func (o *ownership) fail(w *walk, err error) error {
 		}
 		return nil
 	case remedy == cdc.Halt:
-		p.halted = err
-		o.log.Error("partition halted", "partition", p.label, "error", err)
+		o.haltPartition(p, err)
 		return nil
 	case remedy == cdc.Expired: // P17: a full pass
 		o.log.Warn("the cursor is not known upstream any more: a full pass begins", "partition", p.label, "error", err)

@@ -39,6 +39,7 @@ type partition struct {
 	halted      error                // not nil: nothing is read until somebody mends it
 	paused      error                // what the last failed pass said, until one succeeds
 
+	kin  kin // of one whose value is a parent's record (P21)
 	last passReport
 }
 

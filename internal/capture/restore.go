@@ -28,6 +28,7 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 	if err != nil {
 		return err
 	}
+	c.raise()
 	c.witness(session)
 	if _, before := session.Previous(); full && !before {
 		if err := c.elsewhere(ctx); err != nil {
@@ -176,6 +177,8 @@ func (c *Connection) forgetAll() error {
 		}
 		p.listing, p.complete, p.seen = nil, 0, nil
 	}
+	clear(c.kin.unborn)
+	c.settleKin()
 	return nil
 }
 
@@ -196,6 +199,9 @@ func (c *Connection) apply(i kafka.Item) error {
 		return c.vault.apply(i.Value)
 	case offsets.KindCursor, offsets.KindRecent:
 		p := c.byName[k.Stream+"/"+k.Name]
+		if p == nil {
+			p = c.unbornOf(k) // P21
+		}
 		if p == nil {
 			return nil
 		}

@@ -176,13 +176,17 @@ func (o *ownership) refuse(b *batch, indexes []int) {
 }
 
 // plan puts a partition back into the schedule after a pass.
-func (o *ownership) plan(p *partition, now time.Time) error {
-	every, err := p.request.Every(p.spec, now.Add(o.skew))
-	if err != nil {
-		return err
+func (o *ownership) plan(p *partition, now time.Time) {
+	if o.planKin(p, now) {
+		return
 	}
-	o.schedule.at(&p.poll, phase(o.name+"/"+p.label, every, now)) // P22: by a hash of the name
-	return nil
+	every, err := o.every(p, now)
+	if err != nil {
+		o.haltPartition(p, err)
+		return
+	}
+	p.kin.planned = now
+	o.later(p, phase(o.name+"/"+p.label, every, now), now) // P22: by a hash of the name
 }
 
 // planAll schedules every partition of a new ownership: what was never read, or was interrupted, is due now; what waited goes
@@ -195,6 +199,7 @@ func (o *ownership) planAll(now time.Time) error {
 			}
 		}
 		switch cp := p.committed; {
+		case o.planRestored(p, now): // P21
 		case p.halted != nil:
 		case cp.Passes == 0, cp.Anchor != "", p.interrupted:
 			o.schedule.at(&p.poll, now)

@@ -113,6 +113,7 @@ type PartitionStatus struct {
 	Complete  bool          `json:"complete"`
 	Due       time.Time     `json:"due,omitzero"`
 	Listing   ListingStatus `json:"listing"`
+	State     string        `json:"state,omitempty"` // of its parent, where that is not there: "parent gone?", … (P21)
 	Drifting  bool          `json:"drifting,omitempty"`
 	Failures  int           `json:"failures,omitempty"`
 	LastError string        `json:"last_error,omitempty"`
@@ -181,7 +182,11 @@ func (c *Connection) status() Status {
 		st.Streams = append(st.Streams, s.status(time.Now()))
 	}
 	for _, p := range c.partitions {
-		st.Partitions = append(st.Partitions, p.status())
+		ps := p.status()
+		if why := c.rests(p); why != "" {
+			ps.State = why
+		}
+		st.Partitions = append(st.Partitions, ps)
 	}
 	return st
 }
@@ -232,6 +237,12 @@ func (p *partition) status() PartitionStatus {
 		st.Due = p.poll.due
 	}
 	st.Listing = p.listingStatus()
+	if p.poll.slot >= 0 && p.kin.wanted.After(p.poll.due) {
+		st.Due = p.kin.wanted
+	}
+	if p.kin.gone {
+		st.State = maybeGone
+	}
 	if p.walk != nil {
 		st.Records, st.Stage = p.walk.records, p.walk.position.Stage()
 	}

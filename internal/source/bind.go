@@ -15,8 +15,8 @@ import (
 	"tidemark/internal/record"
 )
 
-// maxPartitions bounds the product of a request's lists (10).
-const maxPartitions = 10_000
+// MaxPartitions bounds the partitions of a request: the product of its lists, and its parents (10).
+const MaxPartitions = 10_000
 
 // Overrides are what a connection changes of a definition.
 type Overrides struct {
@@ -446,8 +446,8 @@ func (b *binder) partitions(req *Request, spreads []spread) {
 			}
 		}
 		req.partitions = append(req.partitions, dim)
-		if product *= max(1, len(dim.choices())); product > maxPartitions {
-			b.fail("stream %s: its lists multiply to more than %d partitions", req.Name, maxPartitions)
+		if product *= max(1, len(dim.choices())); product > MaxPartitions {
+			b.fail("stream %s: its lists multiply to more than %d partitions", req.Name, MaxPartitions)
 			return
 		}
 	}
@@ -596,6 +596,9 @@ func (r *Request) Every(p Partition, now time.Time) (time.Duration, error) {
 	}
 	return r.Interval.fixed, nil
 }
+
+// Ruled reports whether rules decide, so that the interval may change while nothing is read.
+func (i Interval) Ruled() bool { return len(i.rules) > 1 }
 
 // cost returns what the request will cost of the budget, rounded up; 1 where nothing is declared.
 func (r *Request) cost(v *vars) (int, error) {

@@ -90,7 +90,9 @@ func TestExtendsNamesTheFile(t *testing.T) {
 	if !errors.As(err, &problems) || problems[0].File != "ours.yaml" || problems[0].Line != 3 {
 		t.Fatalf("%v", err)
 	}
-	if !slices.ContainsFunc(problems, func(p Problem) bool { return p.File == "salesloft.yaml" && strings.Contains(p.Message, "config.client_id") }) {
+	if !slices.ContainsFunc(problems, func(p Problem) bool {
+		return p.File == "salesloft.yaml" && strings.Contains(p.Message, "config.client_id")
+	}) {
 		t.Errorf("%v", err)
 	}
 	d, err := Parse("ours.yaml", []byte("extends: couchdb\nsource: ours\nconfig:\n  shelf: {}\n"))
