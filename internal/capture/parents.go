@@ -9,6 +9,7 @@ import (
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/offsets"
+	"tidemark/internal/record"
 	"tidemark/internal/source"
 )
 
@@ -141,7 +142,10 @@ func (c *Connection) unbornOf(k offsets.Key) *partition {
 	if i < 0 || c.source.Requests[i].Lineage() == nil {
 		return nil
 	}
-	p = &partition{request: c.source.Requests[i], spec: source.Partition{Name: k.Name}, poll: entry{slot: -1}, list: entry{slot: -1}}
+	p = &partition{
+		request: c.source.Requests[i], spec: source.Partition{Name: k.Name}, key: cursorKey(c.name, k.Stream, k.Name),
+		poll: entry{slot: -1}, list: entry{slot: -1},
+	}
 	c.kin.unborn[name] = p
 	return p
 }
@@ -199,6 +203,9 @@ func (c *Connection) settleKin() {
 		p.request.Forget(p.spec.Name)
 		return true
 	})
+	for _, p := range c.kin.unborn {
+		p.staged = nil
+	}
 	clear(c.kin.sighted)
 }
 
@@ -540,13 +547,13 @@ func (o *ownership) haltPartition(p *partition, err error) {
 	o.log.Error("partition halted", "partition", p.label, "error", err)
 }
 
-// takeRoots looks, at the beginning of an ownership, for children that are missing: of a list's new value they are made from
-// those that are there; where a request or a field of it is new, the parents are read anew, once (P21). Suppression makes that
-// free downstream.
+// takeRoots looks, at the beginning of an ownership, for what the configuration has changed: children of a list's new value are
+// made from those that are there; where a request or a field of it is new, the parents are read anew, once (P21). Suppression
+// makes that free downstream.
 func (o *ownership) takeRoots(now time.Time) error {
 	for _, r := range o.source.Requests {
 		l := r.Lineage()
-		if l == nil || l.Parent == nil {
+		if l == nil {
 			continue
 		}
 		enough, err := o.takeRoot(l)
@@ -559,7 +566,7 @@ func (o *ownership) takeRoots(now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if !enough {
+		if l.Parent != nil && !enough {
 			if err := o.survey(o.streams[l.Parent.Index], now); err != nil {
 				return err
 			}
@@ -572,24 +579,46 @@ func (o *ownership) takeRoots(now time.Time) error {
 func (o *ownership) takeRoot(l *source.Lineage) (enough bool, err error) {
 	known, enough := false, true
 	for _, p := range slices.Clone(o.partitions) {
-		roots, seen := rootsOf(l, p.spec.Parent)
-		if p.request != l.Child || !seen {
+		r, seen := rootsOf(l, p.spec.Parent)
+		if p.request != l.Child || !seen || l.Parent == nil {
 			continue
 		}
-		known, enough = true, enough && o.rests(p) != notSeen
-		for key := range roots.Of {
-			if err := o.twins(l, p, key); err != nil {
-				return false, err
+		known = true
+		for key := range r.Of { // gone while nobody kept the books: the list's value, or the parent's stream, was not chosen then
+			if !o.lives(o.streams[l.Parent.Index], key) {
+				if err := o.lose(l, p, key); err != nil {
+					return false, err
+				}
 			}
 		}
+		enough = enough && o.rests(p) != notSeen
+		if err := o.twins(l, p.spec.Parent); err != nil {
+			return false, err
+		}
 	}
-	return enough && (known || o.streams[l.Parent.Index].table.Set().Count == 0), nil
+	for _, p := range o.kin.unborn {
+		if p.request != l.Child {
+			continue
+		}
+		if err := o.retire(l, p); err != nil {
+			return false, err
+		}
+	}
+	return enough && (known || l.Parent == nil || o.streams[l.Parent.Index].table.Set().Count == 0), nil
 }
 
-// twins makes the partitions that p's parent has by other values of the lists, where they are new.
-func (o *ownership) twins(l *source.Lineage, p *partition, key string) error {
-	parts, err := l.Partitions(p.spec.Parent)
-	if err != nil {
+// lives reports whether the parent stream has a record of that key, published or parked. After a mismatch nobody can tell.
+func (o *ownership) lives(s *stream, key string) bool {
+	known, ok := s.table.Get([]byte(key), record.KeyHash([]byte(key)))
+	_, parked := s.parked.get(key)
+	return ok && known.Live() || parked || key == beyond || s.mismatch
+}
+
+// twins makes the partitions that a parent has by all values of the lists, where they are new.
+func (o *ownership) twins(l *source.Lineage, parent map[string]json.RawMessage) error {
+	r, _ := rootsOf(l, parent)
+	parts, err := l.Partitions(parent)
+	if err != nil || len(r.Of) == 0 || !slices.Equal(r.Fields, l.Fields()) {
 		return nil //nolint:nilerr // of other fields than today's: its parent is read anew
 	}
 	for _, spec := range parts {
@@ -600,13 +629,36 @@ func (o *ownership) twins(l *source.Lineage, p *partition, key string) error {
 		if err != nil {
 			return err
 		}
-		o.relate(relation{l, key}, twin)
+		for key := range r.Of {
+			o.relate(relation{l, key}, twin)
+		}
 		if err := o.stageKin(twin, spec.Parent, l.Changed); err != nil {
 			return err
 		}
 		twin.kin.sighted++
 	}
 	return nil
+}
+
+// retire looks after the state of a partition that the configuration has no more (P24): what is known of its parent is used for
+// its twins, and then marked as old, since nobody keeps it up. Should the configuration have it again, its parent is read anew.
+func (o *ownership) retire(l *source.Lineage, p *partition) error {
+	cp := p.checkpoint()
+	r, seen := rootsOf(l, cp.Parent)
+	if !seen || len(r.Fields) == 0 {
+		return nil
+	}
+	if l.Parent != nil {
+		if err := o.twins(l, cp.Parent); err != nil {
+			return err
+		}
+	}
+	r.Fields = []string{}
+	var err error
+	if cp.Parent, err = r.with(l, cp.Parent); err != nil {
+		return err
+	}
+	return o.filling.checkpoint(p, cp, time.Now())
 }
 
 // survey reads a parent stream from its beginning, unless this process has: the mark of it commits before the first child.
