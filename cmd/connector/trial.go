@@ -503,7 +503,7 @@ func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 		shown++
 		text := ""
 		if !rec.Value.IsZero() {
-			text = clipped(b.hide(string(rec.Value.Of(page.Body))), 120)
+			text = clipped(b.hide(string(rec.Content(page.Body))), 120)
 		}
 		key := string(rec.Key)
 		if len(b.streams) > 1 {
@@ -548,7 +548,7 @@ func (b *trialRequest) decide(n *tested, rec *source.Record, body []byte, passes
 		n.held++
 		return "", fmt.Sprintf("held: version %s is older than %s", rec.Version, known.Version)
 	}
-	value := rec.Value.Of(body)
+	value := rec.Content(body)
 	var err error
 	if b.value, err = s.encoder.Append(b.value[:0], value); err != nil {
 		n.parked++

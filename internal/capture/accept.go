@@ -334,13 +334,13 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 // rescan hashes rec under the rules that a known hash was made with.
 func (o *ownership) rescan(w *walk, s *stream, rec *source.Record, rules record.Rules, body []byte) (uint64, error) {
 	if strings.HasSuffix(rules.Fields, adoptedFields) {
-		hash, err := s.normalHash(rules, rec.Value.Of(body))
+		hash, err := s.normalHash(rules, rec.Content(body))
 		if err != nil {
 			return 0, nil //nolint:nilerr // it does not fit its schema: publish will park it, with the reason
 		}
 		return hash, nil
 	}
-	return w.partition.request.Rescan(rec.Stream, body, rec, rules, uint64(s.meta.Seed))
+	return w.partition.request.Rescan(w.partition.spec, rec.Stream, body, rec, rules, uint64(s.meta.Seed))
 }
 
 // store stages the state of a key: table and hashes topic, in the same transaction as its event (1).
@@ -367,7 +367,8 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 		return o.park(w, s, rec, body, errRefused)
 	}
 	ev := o.event(s, rec, body, op, reason)
-	value, err := s.encoder.AppendEvent(o.filling.records.Slab(rec.Value.Len()+64), ev, rec.Value.Of(body))
+	said := rec.Content(body)
+	value, err := s.encoder.AppendEvent(o.filling.records.Slab(len(said)+64), ev, said)
 	if err != nil {
 		return o.park(w, s, rec, body, err)
 	}

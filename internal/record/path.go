@@ -59,6 +59,9 @@ func ParsePath(text string) (Path, error) {
 	return p, nil
 }
 
+// Member returns the path to a member of an object.
+func Member(name string) Path { return Path{[]step{{name: name, index: member}}} }
+
 func parseName(text string, i int) (step, int, error) {
 	end := i
 	for end < len(text) {

@@ -22,7 +22,8 @@ type Rules struct {
 	// on the way to an included place counts as a container; anything else in its place counts as it is.
 	Include []string `json:"include,omitempty"`
 	Exclude []string `json:"exclude,omitempty"`
-	// Fields is the fingerprint of the fields that are added and removed when the value is published.
+	// Fields says which fields are added and removed when the value is published, in the words of whoever does that: the hash is
+	// made of the value after it, which a plan is given as it is.
 	Fields string `json:"fields,omitempty"`
 }
 

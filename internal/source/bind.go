@@ -371,6 +371,7 @@ func (b *binder) changes(p *blueprint, st *Stream, chosen map[string]StreamOverr
 func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 	st := *from
 	st.Index = len(b.source.Streams) + len(req.Streams)
+	st.Rules.Fields = from.patch.fields(b.source.config)
 	st.filter, st.delete, st.gone = from.filter.clone(), from.delete.clone(), from.gone.clone()
 	st.request = req
 	for _, o := range changes {

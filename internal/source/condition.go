@@ -70,22 +70,23 @@ func (c *condition) eval(buf []byte, spans []record.Span, v *vars) (bool, error)
 	out, err := c.machine.Run(c.program, c.env)
 	c.view = view{} // the page's bytes belong to the page
 	if err != nil {
-		return false, c.park(running(err))
+		return false, parked(c.name, running(err))
 	}
 	yes, ok := out.(bool)
 	if !ok {
-		return false, c.park(fmt.Errorf("the expression gave %s, and only true or false decide", kindOf(out)))
+		return false, parked(c.name, fmt.Errorf("the expression gave %s, and only true or false decide", kindOf(out)))
 	}
 	return yes, nil
 }
 
-func (c *condition) park(err error) error {
+// parked is the error of a record that an expression cannot decide on.
+func parked(name string, err error) error {
 	hint := "Correct the expression in the definition, or the record upstream"
 	var u *undefined
 	if errors.As(err, &u) {
 		hint = fmt.Sprintf("If it may be absent, say so in the definition: %s ?? VALUE", u.place)
 	}
-	return &cdc.Error{Op: "evaluate", Where: c.name, Err: err, Hint: hint, Remedy: cdc.Park, Scope: cdc.Record}
+	return &cdc.Error{Op: "evaluate", Where: name, Err: err, Hint: hint, Remedy: cdc.Park, Scope: cdc.Record}
 }
 
 // signal is a place of the body, or an expression over response: more, done, errors[].when.

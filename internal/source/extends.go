@@ -41,7 +41,7 @@ func (r *linter) extended(root *yaml.Node, above ...string) *yaml.Node {
 		r.files[node] = file
 	}
 	r.borrow(base, shipped.file)
-	return patched(base, root)
+	return overlay(base, root)
 }
 
 // borrow notes the file of nodes that are not this one's.
@@ -54,10 +54,10 @@ func (r *linter) borrow(n *yaml.Node, file string) {
 	}
 }
 
-// patched lays the document over on base. What `defaults` of both say becomes part of the streams, in the order in which one
+// overlay lays the document over on base. What `defaults` of both say becomes part of the streams, in the order in which one
 // knows of the other: the base's defaults, the patch's, the base's stream, the patch's. So a null in the patch's stream removes
 // a key wherever it came from.
-func patched(base, over *yaml.Node) *yaml.Node {
+func overlay(base, over *yaml.Node) *yaml.Node {
 	defaults, streams := laid(child(base, "defaults"), child(over, "defaults")), child(over, "streams")
 	out := merge(except(base, "defaults", "streams"), except(over, "extends", "defaults", "streams"))
 	if defaults != nil && defaults.Kind != yaml.MappingNode {

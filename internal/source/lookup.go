@@ -114,33 +114,71 @@ func (s *splitter) found(stream int, key []byte) (bool, error) {
 
 // Rescan returns the hash of a record of body under another rule set and seed than the stream's (P23): state that was
 // written under old rules is compared under them.
-func (r *Request) Rescan(stream int, body []byte, rec *Record, rules record.Rules, seed uint64) (uint64, error) {
+func (r *Request) Rescan(p Partition, stream int, body []byte, rec *Record, rules record.Rules, seed uint64) (uint64, error) {
 	st := r.source.Streams[stream]
 	rd, err := st.prepare(r)
 	if err != nil {
 		return 0, err
 	}
-	name := rules.Fingerprint()
-	old := rd.old[oldRules{name, seed}]
+	name := oldRules{rules.Fingerprint(), seed}
+	old := rd.old[name]
 	if old == nil {
-		plan, err := record.NewPlan(nil, rules, seed)
-		if err != nil {
-			return 0, cdc.Errorf(cdc.Halt, cdc.Stream, "read state", "The state was written by another version: see its release notes", "%w", err)
+		if old, err = r.oldReader(rules, seed); err != nil {
+			return 0, err
 		}
-		old = record.NewScanner(plan, r.source.limits.Record)
 		if rd.old == nil {
-			rd.old = map[oldRules]*record.Scanner{}
+			rd.old = map[oldRules]*oldReader{}
 		}
-		rd.old[oldRules{name, seed}] = old
+		rd.old[name] = old
 	}
-	if _, err := old.Scan(body, int(rec.Raw.Off)); err != nil && !errors.Is(err, record.ErrSize) {
+	if _, err := old.scanner.Scan(body, int(rec.Raw.Off)); err != nil && !errors.Is(err, record.ErrSize) {
 		return 0, err
 	}
-	return old.Hash, nil
+	if old.patched == nil {
+		return old.scanner.Hash, nil
+	}
+	var hash uint64
+	old.scratch, hash, err = old.patched.apply(old.scratch[:0], body, old.scanner.ValueSpan, old.scanner.Spans, p.Values)
+	if err != nil {
+		return 0, nil //nolint:nilerr // such a record was never published under the old rules, so it is another one now
+	}
+	return hash, nil
 }
 
-// oldRules names a scanner for a rule set of the past.
+// oldRules names a rule set of the past.
 type oldRules struct {
 	rules string
 	seed  uint64
+}
+
+// oldReader hashes records as a rule set of the past did.
+type oldReader struct {
+	scanner *record.Scanner
+	patched *patched // nil: it added and removed nothing
+	scratch []byte
+}
+
+func (r *Request) oldReader(rules record.Rules, seed uint64) (*oldReader, error) {
+	old := &oldReader{}
+	var places []record.Path
+	if rules.Fields != "" {
+		p, wanted, config, err := patchOf(rules.Fields, r.partitions)
+		if err != nil {
+			return nil, err
+		}
+		places = wanted
+		if old.patched, err = newPatched(p, config, rules, seed, r.source.limits.Record); err != nil {
+			return nil, unknownRules(err)
+		}
+	}
+	plan, err := record.NewPlan(places, rules, seed)
+	if err != nil {
+		return nil, unknownRules(err)
+	}
+	old.scanner = record.NewScanner(plan, r.source.limits.Record)
+	return old, nil
+}
+
+func unknownRules(err error) error {
+	return cdc.Errorf(cdc.Halt, cdc.Stream, "read state", "The state was written by another version: see its release notes", "%w", err)
 }

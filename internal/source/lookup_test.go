@@ -93,7 +93,7 @@ func TestP23Rescan(t *testing.T) {
 		if err := r.Split(&pos, &fetch.Response{Status: 200, Body: text, ServerTime: noon}, nil, &page); err != nil {
 			t.Fatal(err)
 		}
-		then, err := r.Rescan(0, page.Body, &page.Records[0], rules, seed)
+		then, err := r.Rescan(Partition{}, 0, page.Body, &page.Records[0], rules, seed)
 		if err != nil {
 			t.Fatal(err)
 		}

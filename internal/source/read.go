@@ -176,6 +176,9 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 	if rec.Err == nil {
 		s.kind(rd, &rec, s.request.records[list].gone)
 	}
+	if rd.patched != nil && rec.Err == nil && rec.Kind == Live {
+		s.patch(rd, &rec)
+	}
 	if st.LogFeed {
 		if s.entry(rd, &rec, &w) {
 			s.page.Skipped++ // P13: read before

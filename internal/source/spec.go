@@ -86,6 +86,7 @@ type Stream struct {
 	delete        *condition // nil: nothing is declared deleted
 	gone          *condition // lookup.gone: soft states of a looked-up record; nil: none
 	lookup        *lookup    // nil: none
+	patch         *patch     // nil: what is published is the value as it came
 	seed          uint64     // set by Seed
 	reader        *reader    // made at first use, split.go
 }
@@ -280,6 +281,7 @@ type vars struct {
 	key       map[string]any // lookup only: see Stream.keyNames
 	now       time.Time
 	response  *response // errors, more, done only
+	view      *view     // record, in add_fields only
 }
 
 // response is an answer as conditions see it. It keeps header and body, so it must be gone before they are released. Whoever

@@ -28,7 +28,7 @@ const (
 // Record is one record of a page. Its spans are of Page.Body.
 type Record struct {
 	Stream     int         // index in Source.Streams
-	Raw, Value record.Span // the record as it came; the published value within it (zero where Same, or where there is none)
+	Raw, Value record.Span // the record as it came; the value within it, of which Content is what is published (zero where Same, or where there is none)
 	Cursor     record.Span // the cursor field's value, zero where it is absent, null, or not looked for (Same)
 	// Key is the logical key (K4), in the page's arena; nil where the record has none: then Err is set.
 	Key     []byte
@@ -41,6 +41,16 @@ type Record struct {
 	Kind    Kind
 	// Err parks the record (P19, P20, P24): a cdc.Error with remedy Park and reach Record.
 	Err error
+
+	content []byte // in the page's arena: the published value, where fields are added or removed; nil: Value's bytes
+}
+
+// Content returns the published value; body is the page's.
+func (r *Record) Content(body []byte) []byte {
+	if r.content != nil {
+		return r.content
+	}
+	return r.Value.Of(body)
 }
 
 // Page is one answer, decoded. It is reused from page to page; what it holds is good until the next Split into it, and its
@@ -99,7 +109,8 @@ type reader struct {
 	types   []record.Kind // of the key fields, Absent until learnt (P24)
 	fast    bool          // an unchanged record may be recognised by its bytes alone
 	ordered bool          // the version is the cursor: a known version spares looking for it (P7)
-	old     map[oldRules]*record.Scanner
+	patched *patched      // nil: nothing is added or removed
+	old     map[oldRules]*oldReader
 }
 
 // splitter is what Split needs again and again for one request. It belongs to the connection's loop.
@@ -220,6 +231,11 @@ func (st *Stream) prepare(r *Request) (*reader, error) {
 		return nil, err
 	}
 	rd := &reader{stream: st, plan: plan, scanner: record.NewScanner(plan, r.source.limits.Record)}
+	if st.patch != nil {
+		if rd.patched, err = newPatched(st.patch, r.source.config, st.Rules, st.seed, r.source.limits.Record); err != nil {
+			return nil, err
+		}
+	}
 	rd.types = make([]record.Kind, len(st.primaryKey))
 	for i, name := range strings.Split(st.KeyType, ",") {
 		if i < len(rd.types) {

@@ -40,9 +40,9 @@ const (
 
 var (
 	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
-		"version", "filter", "on_leave", "delete", "value", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
+		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
 		"errors", "interval", "topic", "retention"}
-	laterKeys = []string{"add_fields", "remove_fields", "hydrate", "schedule", "files"}
+	laterKeys = []string{"hydrate", "schedule", "files"}
 	// requestNames are what a request's templates may speak of.
 	requestNames = []string{"cursor", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
@@ -575,6 +575,18 @@ func (s *streamReader) content() {
 		}
 	}
 	st.Rules.Algorithm = record.Algorithm
+	sc := s.in("add_fields", patchNames...)
+	sc.slot = s.slot
+	st.patch = s.patch(s.f["add_fields"], s.f["remove_fields"], sc)
+	if p := st.patch; p != nil && p.add != nil && st.keyScope {
+		p.add.each(func(t *template) {
+			t.bindings(func(b binding) {
+				if b.root == "partition" {
+					s.fail(s.f["add_fields"], "add_fields names partition.%s: with key_scope stream a record has one state in all partitions", b.member)
+				}
+			})
+		})
+	}
 	if n := s.f["hash"]; n != nil {
 		f := s.fields(n, "hash", []string{"include", "exclude"}, nil)
 		if f["include"] != nil && f["exclude"] != nil {
