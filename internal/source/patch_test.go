@@ -109,7 +109,9 @@ func TestHashOfAddedAndRemovedFields(t *testing.T) {
 func TestP23FieldsOfThePast(t *testing.T) {
 	before := bound(t, patchStream, map[string]any{"start": "2025"})
 	old := before.Streams[0].Rules
-	row := func(no string) string { return `{"data":[{"id":1,"kind":"a","no":` + no + `,"doc":{"first":"A","secret":1}}]}` }
+	row := func(no string) string {
+		return `{"data":[{"id":1,"kind":"a","no":` + no + `,"doc":{"first":"A","secret":1}}]}`
+	}
 	was, _, _ := splitOf(t, before, row("7"))
 	for name, now := range map[string]*Source{
 		"a setting":    bound(t, patchStream, map[string]any{"start": "2026"}),
