@@ -7,44 +7,86 @@ import (
 	"iter"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 )
 
-// History returns the states of the resource's records in the order in which they became visible, up to now. Each state's Value is its own.
-func (s *SalesLoft) History(name string) iter.Seq[State] {
+// History returns the states of the resource's records in the order in which they became visible, up to now. A record that
+// leaves a partition has a state without Value there. Each state's Value is its own.
+func (u *Upstream) History(name string) iter.Seq[State] {
 	return func(yield func(State) bool) {
-		r, moments, created := s.snapshot(name)
+		r, moments, origins := u.snapshot(name)
+		seed := uint64(u.o.Seed)
+		listed := map[int64][]string{} // where each record was, if there are partitions
 		for _, m := range moments {
-			state := State{Key: strconv.FormatInt(m.id, 10), At: time.UnixMicro(m.at).UTC(), Spoil: m.spoil}
+			o := origins[m.id-1]
+			state := State{ID: r.keyOf(seed, m.id), At: time.UnixMicro(m.at).UTC(), Spoil: m.spoil}
 			if m.updated != null {
 				state.Updated = time.UnixMicro(m.updated).UTC()
 			}
+			var value []byte
 			if !m.gone {
-				state.Value = s.render(nil, r, m, created[m.id-1])
+				value = u.render(nil, r, m, o)
 			}
-			if !yield(state) {
+			if r.places == nil {
+				state.Key, state.Value = state.ID, value
+				if !yield(state) {
+					return
+				}
+				continue
+			}
+			before, now := listed[m.id], []string(nil)
+			if !m.gone {
+				now = r.places(seed, m, o)
+			}
+			listed[m.id] = now
+			if !state.spread(yield, before, now, value) {
 				return
 			}
 		}
 	}
 }
 
+// spread yields the state for every partition in which the record is or was.
+func (s State) spread(yield func(State) bool, before, now []string, value []byte) bool {
+	for _, place := range before {
+		if !slices.Contains(now, place) && !yield(s.in(place, nil)) {
+			return false
+		}
+	}
+	for _, place := range now {
+		if !yield(s.in(place, slices.Clone(value))) {
+			return false
+		}
+	}
+	return true
+}
+
+// in is the state in a partition. The key is what the partition's value and the identity are together.
+func (s State) in(place string, value []byte) State {
+	s.Partition, s.Value = place, value
+	key, err := json.Marshal([]string{place, s.ID})
+	if err != nil {
+		panic(err) // texts
+	}
+	s.Key = string(key)
+	return s
+}
+
 // snapshot returns what the history is rendered from. The moments are never changed once they are there, so they can be
-// read without the lock; creation times stand in rows, which do change, and are copied.
-func (s *SalesLoft) snapshot(name string) (*resource, []moment, []int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.surface(micros(time.Now()))
-	r := s.resource(name)
+// read without the lock; origins stand in rows, which do change, and are copied.
+func (u *Upstream) snapshot(name string) (*resource, []moment, []origin) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.surface(micros(time.Now()))
+	r := u.resource(name)
 	if r == nil {
 		return nil, nil, nil
 	}
-	created := make([]int64, len(r.rows))
+	origins := make([]origin, len(r.rows))
 	for i := range r.rows {
-		created[i] = r.rows[i].created
+		origins[i] = r.rows[i].origin
 	}
-	return r, r.history[:len(r.history):len(r.history)], created
+	return r, r.history[:len(r.history):len(r.history)], origins
 }
 
 // line is a state as GET /_simulator/history?resource=people writes it, one a line.
@@ -56,17 +98,17 @@ type line struct {
 	Value   json.RawMessage `json:"value"` // null: it is gone
 }
 
-func (s *SalesLoft) getHistory(w http.ResponseWriter, q *http.Request) {
+func (u *Upstream) getHistory(w http.ResponseWriter, q *http.Request) {
 	name := q.URL.Query().Get("resource")
-	if !slices.Contains(s.Resources(), name) {
-		s.send(w, nil, reply{status: http.StatusNotFound, body: fmt.Appendf(nil, `{"error":"no resource %q; there are %q"}`, name, s.Resources())})
+	if !slices.Contains(u.Resources(), name) {
+		u.send(w, nil, reply{status: http.StatusNotFound, body: fmt.Appendf(nil, `{"error":"no resource %q; there are %q"}`, name, u.Resources())})
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(w, 1<<16)
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
-	for state := range s.History(name) {
+	for state := range u.History(name) {
 		l := line{Key: state.Key, At: state.At.Format(layout), Spoil: state.Spoil, Value: state.Value}
 		if !state.Updated.IsZero() {
 			l.Updated = state.Updated.Format(layout)
@@ -81,35 +123,37 @@ func (s *SalesLoft) getHistory(w http.ResponseWriter, q *http.Request) {
 	_ = out.Flush() // as above
 }
 
-func (s *SalesLoft) getStats(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.Marshal(s.Stats())
+func (u *Upstream) getStats(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.Marshal(u.Stats())
 	if err != nil {
 		panic(err) // texts and numbers
 	}
-	s.send(w, nil, reply{status: http.StatusOK, body: body})
+	u.send(w, nil, reply{status: http.StatusOK, body: body})
 }
 
-// command is the body of POST /_simulator/control: the method of SalesLoft with that name, and its arguments.
+// command is the body of POST /_simulator/control: the method with that name, and its arguments.
 type command struct {
-	Action   string  `json:"action"`
-	Resource string  `json:"resource"`
-	N        int     `json:"n"`
-	Seconds  float64 `json:"seconds"` // late
-	How      Spoil   `json:"how"`     // spoil
-	Kind     Kind    `json:"kind"`    // fail
-	Status   int     `json:"status"`  // fail
-	Skip     int     `json:"skip"`    // fail
-	Times    int     `json:"times"`   // fail
+	Action     string  `json:"action"`
+	Resource   string  `json:"resource"`
+	N          int     `json:"n"`
+	Seconds    float64 `json:"seconds"`     // late
+	How        Spoil   `json:"how"`         // spoil
+	Kind       Kind    `json:"kind"`        // fail
+	Status     int     `json:"status"`      // fail
+	RetryAfter string  `json:"retry_after"` // fail
+	Skip       int     `json:"skip"`        // fail
+	Times      int     `json:"times"`       // fail
+	Every      int     `json:"every"`       // fail
 }
 
-func (s *SalesLoft) postControl(w http.ResponseWriter, q *http.Request) {
+func (u *Upstream) postControl(w http.ResponseWriter, q *http.Request) {
 	var c command
 	decoder := json.NewDecoder(http.MaxBytesReader(w, q.Body, 1<<16))
 	decoder.DisallowUnknownFields()
 	status, answer := http.StatusOK, map[string]any{}
 	if err := decoder.Decode(&c); err != nil {
 		status, answer = http.StatusBadRequest, map[string]any{"error": err.Error()}
-	} else if names, ok := s.control(c); !ok {
+	} else if names, ok := u.control(c); !ok {
 		status, answer = http.StatusBadRequest, map[string]any{"error": fmt.Sprintf("no action %q", c.Action)}
 	} else {
 		answer["keys"] = append([]string{}, names...)
@@ -118,26 +162,29 @@ func (s *SalesLoft) postControl(w http.ResponseWriter, q *http.Request) {
 	if err != nil {
 		panic(err) // texts
 	}
-	s.send(w, nil, reply{status: status, body: body})
+	u.send(w, nil, reply{status: status, body: body})
 }
 
 // control runs a command; false: there is no such action.
-func (s *SalesLoft) control(c command) ([]string, bool) {
+func (u *Upstream) control(c command) ([]string, bool) {
 	on := map[string]func(string, int) []string{
-		"change": s.Change, "create": s.Create, "touch": s.Touch, "touch_counts": s.TouchCounts, "tie": s.Tie,
-		"revert": s.Revert, "regress": s.Regress, "delete": s.Delete, "restore": s.Restore,
-		"late":  func(r string, n int) []string { return s.Late(r, n, time.Duration(c.Seconds*float64(time.Second))) },
-		"spoil": func(r string, n int) []string { return s.Spoil(r, n, c.How) },
+		"change": u.Change, "create": u.Create, "touch": u.Touch, "touch_counts": u.TouchCounts, "tie": u.Tie,
+		"revert": u.Revert, "regress": u.Regress, "delete": u.Delete, "restore": u.Restore, "move": u.Move,
+		"late":  func(r string, n int) []string { return u.Late(r, n, time.Duration(c.Seconds*float64(time.Second))) },
+		"spoil": func(r string, n int) []string { return u.Spoil(r, n, c.How) },
 	}
 	plain := map[string]func(){
-		"step": func() { s.Step(c.N) }, "freeze": s.Freeze, "thaw": s.Thaw, "settle": s.Settle, "heal": s.Heal,
-		"spend": func() { s.Spend(c.N) }, "expire_tokens": s.ExpireTokens, "revoke_grant": s.RevokeGrant,
+		"step": func() { u.Step(c.N) }, "freeze": u.Freeze, "thaw": u.Thaw, "settle": u.Settle, "heal": u.Heal,
+		"spend": func() { u.Spend(c.N) },
 		"fail": func() {
-			s.Fail(Fault{Kind: c.Kind, Resource: c.Resource, Status: c.Status, Skip: c.Skip, Times: c.Times})
+			u.Fail(Fault{Kind: c.Kind, Resource: c.Resource, Status: c.Status, RetryAfter: c.RetryAfter, N: c.N, Skip: c.Skip, Times: c.Times, Every: c.Every})
 		},
 	}
 	if f := on[c.Action]; f != nil {
 		return f(c.Resource, c.N), true
+	}
+	if f := u.actions[c.Action]; f != nil {
+		return f(c.N), true
 	}
 	f := plain[c.Action]
 	if f != nil {

@@ -20,6 +20,8 @@ type Options struct {
 
 	// How many records of each kind there are at the start; ids count from 1.
 	People, Accounts, Calls, Emails, Cadences, CadenceMemberships, Notes, Users int
+	// Records is how many there are of the resources that have no option of their own, by name ("tasks", "loans").
+	Records map[string]int
 
 	// ChangesPerSecond is how many changes Run makes a second, over all kinds, each record as likely as any other.
 	ChangesPerSecond float64
@@ -30,8 +32,9 @@ type Options struct {
 	Creates, CountsOnly, Touches, Reverts, Ties, LateCommits float64
 	// Lateness is the longest time by which a late commit is late; 0 is 10 s.
 	Lateness time.Duration
-	// Deletions makes one change in fifty remove a record.
-	Deletions bool
+	// Deletes, Restores and Moves are what part of the changes removes a record without a sign; brings a removed one back;
+	// moves a record to another partition, where the system has such.
+	Deletes, Restores, Moves float64
 	// NullUpdated is how many of the first records of each kind have no updated_at until they first change.
 	NullUpdated int
 
@@ -69,31 +72,6 @@ func Lively(seed int64) Options {
 	}
 }
 
-// Kind says how a planted fault spoils an answer.
-type Kind string
-
-// The kinds of fault.
-const (
-	Status       Kind = "status"        // answers Fault.Status with the documented error body
-	HTML         Kind = "html"          // answers 200 with a login page
-	Truncated    Kind = "truncated"     // a complete answer whose JSON stops in the middle
-	Cut          Kind = "cut"           // the connection breaks in the middle of the body
-	Reset        Kind = "reset"         // the connection breaks before any answer
-	Hang         Kind = "hang"          // no answer until the client gives up
-	Empty        Kind = "empty"         // the page has no data, whatever was asked
-	IgnoreFilter Kind = "ignore_filter" // the filter is not applied
-	IgnoreSort   Kind = "ignore_sort"   // the order is by id
-)
-
-// Fault is a planted fault.
-type Fault struct {
-	Kind     Kind
-	Resource string // only for this resource ("people", "activities/calls", "oauth/token"); empty: all
-	Status   int    // for Kind Status: 401, 403, 404, 422, 429, 500, …
-	Skip     int    // how many matching requests pass first
-	Times    int    // how many are hit; 0 is one, below 0 all
-}
-
 // Spoil says what is wrong with a record.
 type Spoil string
 
@@ -107,11 +85,13 @@ const (
 
 // State is one state of a record, with the time when it became visible.
 type State struct {
-	Key     string    // the record's id
-	At      time.Time // when it became visible in the API
-	Updated time.Time // its updated_at; zero: null
-	Value   []byte    // the record as JSON; nil: it is gone
-	Spoil   Spoil     // what is wrong with it
+	Key       string    // ID, or the JSON list of Partition and ID where there are partitions
+	ID        string    // the record's identity
+	Partition string    // the value of its partition; empty where the resource has none
+	At        time.Time // when it became visible in the API
+	Updated   time.Time // when it says that it changed; zero: null
+	Value     []byte    // the record as JSON; nil: it is gone
+	Spoil     Spoil     // what is wrong with it
 }
 
 // Stats counts what happened.

@@ -1,32 +1,6 @@
 package simulator
 
-import (
-	"strconv"
-	"time"
-)
-
-// kind says what a resource is.
-type kind struct {
-	path    string   // below /v2
-	filters bool     // has updated_at[…]; the others are snapshot streams
-	sorts   []string // sort_by; the first is the default
-	write   func(*writer)
-}
-
-// kinds returns the resources in the order of Options.
-func kinds() []kind {
-	both := []string{"updated_at", "created_at"}
-	return []kind{
-		{"people", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).person},
-		{"accounts", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).account},
-		{"activities/calls", true, both, (*writer).call},
-		{"activities/emails", true, both, (*writer).email},
-		{"cadences", true, both, (*writer).cadence},
-		{"cadence_memberships", true, append([]string{"added_at"}, both...), (*writer).membership},
-		{"notes", true, both, (*writer).note},
-		{"users", false, []string{"id", "created_at", "updated_at"}, (*writer).user},
-	}
-}
+import "strconv"
 
 // Words, as JSON has them between quotes.
 var (
@@ -43,25 +17,20 @@ var (
 
 // writer appends one record as JSON.
 type writer struct {
-	b        []byte
-	seed     uint64
-	zone     *time.Location
-	m        moment
-	created  int64
+	b       []byte
+	seed    uint64
+	instant func(dst []byte, at int64) []byte
+	m       moment
+	origin
 	bare     bool // no member yet
 	badText  bool // the next text becomes an object (WrongType)
 	badTruth bool // the next boolean becomes a text (WrongType)
 }
 
 // render appends the record's JSON at moment m. It depends on nothing but its arguments, so that the history need not keep it.
-func (s *SalesLoft) render(dst []byte, r *resource, m moment, created int64) []byte {
-	w := writer{b: append(dst, '{'), seed: uint64(s.o.Seed), zone: s.o.Zone, m: m, created: created, bare: true}
+func (u *Upstream) render(dst []byte, r *resource, m moment, o origin) []byte {
+	w := writer{b: append(dst, '{'), seed: uint64(u.o.Seed), instant: u.instant, m: m, origin: o, bare: true}
 	w.badText, w.badTruth = m.spoil == WrongType, m.spoil == WrongType
-	if m.spoil != NoKey {
-		w.number("id", m.id)
-	}
-	w.time("created_at", created)
-	w.time("updated_at", m.updated)
 	r.write(&w)
 	if m.spoil == Huge {
 		w.name("padding")
@@ -72,6 +41,23 @@ func (s *SalesLoft) render(dst []byte, r *resource, m moment, created int64) []b
 		w.b = append(w.b, '"')
 	}
 	return append(w.b, '}')
+}
+
+// renderOther appends a record of another tenant: another key, and other content.
+func (u *Upstream) renderOther(dst []byte, r *resource, w *row) []byte {
+	m, o := w.moment, w.origin
+	m.id += 1_000_000
+	o.parent += 1_000_000
+	other := writer{b: append(dst, '{'), seed: mix(uint64(u.o.Seed)), instant: u.instant, m: m, origin: o, bare: true}
+	r.write(&other)
+	return append(other.b, '}')
+}
+
+// key writes a member of the record's key, which a record without one (NoKey) lacks.
+func (w *writer) key(write func()) {
+	if w.m.spoil != NoKey {
+		write()
+	}
 }
 
 // draw is a number that the record always has under salt; shift is one that changes with its content.
@@ -136,18 +122,17 @@ func (w *writer) null(names ...string) {
 	}
 }
 
-// time writes an instant as the API does: six digits and the team's own offset.
+// time writes an instant as the system does.
 func (w *writer) time(name string, at int64) {
 	if at == null {
 		w.null(name)
 		return
 	}
 	w.name(name)
-	w.b = append(w.b, '"')
-	w.b = time.UnixMicro(at).In(w.zone).AppendFormat(w.b, layout)
-	w.b = append(w.b, '"')
+	w.b = w.instant(w.b, at)
 }
 
+// layout is how the truth is told.
 const layout = "2006-01-02T15:04:05.000000-07:00"
 
 // reference writes {"id":…,"_href":…}; null for id 0.

@@ -1,71 +1,42 @@
 package simulator
 
 import (
-	"math/rand/v2"
-	"slices"
-	"sync"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
-	_ "time/tzdata" // the team's zone, on machines that have no zones
 )
 
-// SalesLoft is a simulated SalesLoft team. Its methods may be called from any goroutine.
+// SalesLoft is a simulated SalesLoft team (APIS.md §1). Its methods may be called from any goroutine.
 type SalesLoft struct {
-	o       Options
-	buffers sync.Pool // *[]byte: bodies of answers
-
-	mu        sync.Mutex // guards all below; never held across I/O
-	random    *rand.Rand
-	resources []*resource
-	pending   []pending // late commits, the next due first
-	stamped   int64     // the latest updated_at given out, so that no two changes share one by chance
-	frozen    bool
-	faults    []Fault
-	rate      rate
+	*Upstream
+	endpoints map[string]endpoint // by resource
 	grant     grant
-	stats     Stats
 }
 
-// resource is one kind of record with all its records.
-type resource struct {
-	kind
-	rows    []row    // by id less 1
-	index   []entry  // what is visible, by (updated, id); null first
-	history []moment // every state that was visible, in the order of time
-	alive   int
+// endpoint is what a list of SalesLoft can do.
+type endpoint struct {
+	path    string   // below /v2
+	filters bool     // has updated_at[…]; the others are snapshot streams
+	sorts   []string // sort_by; the first is the default
+	write   func(*writer)
 }
 
-// row is one record.
-type row struct {
-	moment           // the state that is visible
-	created   int64  // microseconds since 1970
-	fresh     uint32 // the highest content number that it had
-	before    uint32 // the content before the present one
-	committed bool   // there is a visible state at all
-	late      bool   // a late commit of it is pending; nothing else changes it meanwhile
-}
-
-// moment is one state of a record; its JSON is a function of it. Times are microseconds since 1970.
-type moment struct {
-	id      int64
-	at      int64  // when it became visible, by our clock
-	updated int64  // updated_at, by the server's clock; null
-	content uint32 // equal numbers of one record are equal content
-	counts  uint32
-	gone    bool
-	spoil   Spoil
-}
-
-// entry is a place in the order by updated_at.
-type entry struct{ updated, id int64 }
-
-// null is an updated_at that is not there; it sorts before all others (APIS.md §1: ASC puts nulls first).
-const null = -1 << 63
-
-// pending is a change that was made but cannot be seen yet.
-type pending struct {
-	due int64
-	r   *resource
-	m   moment
+// endpoints returns the resources, those with an option of their own first, in its order.
+func endpoints() []endpoint {
+	both := []string{"updated_at", "created_at"}
+	return []endpoint{
+		{"people", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).person},
+		{"accounts", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).account},
+		{"activities/calls", true, both, (*writer).call},
+		{"activities/emails", true, both, (*writer).email},
+		{"cadences", true, both, (*writer).cadence},
+		{"cadence_memberships", true, append([]string{"added_at"}, both...), (*writer).membership},
+		{"notes", true, both, (*writer).note},
+		{"users", false, []string{"id", "created_at", "updated_at"}, (*writer).user},
+	}
 }
 
 // New returns a team as o describes it.
@@ -79,140 +50,149 @@ func New(o Options) *SalesLoft {
 	}
 	o.PageCap = orElse(o.PageCap, 100)
 	o.RateBudget = orElse(o.RateBudget, 600)
-	o.Lateness = orElse(o.Lateness, 10*time.Second)
 	o.TokenLife = orElse(o.TokenLife, 2*time.Hour)
 	o.APIKey = orElse(o.APIKey, APIKey)
-	s := &SalesLoft{o: o, random: rand.New(rand.NewPCG(uint64(o.Seed), 0x5a1e5_10f7))}
+	s := &SalesLoft{Upstream: build(o), endpoints: map[string]endpoint{}}
 	s.grant = grant{refresh: map[string]bool{RefreshToken: true}, spends: map[string]string{}, access: map[string]time.Time{}}
-	now := time.Now()
-	s.stamped = micros(now.Add(o.Skew))
-	for i, n := range []int{o.People, o.Accounts, o.Calls, o.Emails, o.Cadences, o.CadenceMemberships, o.Notes, o.Users} {
-		r := &resource{kind: kinds()[i]}
-		s.populate(r, n, micros(now))
-		s.resources = append(s.resources, r)
+	s.routes = func(mux *http.ServeMux) {
+		mux.HandleFunc("GET /v2/{path...}", s.serve(s.api))
+		mux.HandleFunc("POST /oauth/token", s.serve(s.token))
+	}
+	s.failure, s.logout = salesloftFailure, func() { clear(s.grant.access) }
+	// Six digits, and the team's own offset, which moves with daylight saving [seen].
+	s.instant = func(dst []byte, at int64) []byte {
+		dst = time.UnixMicro(at).In(o.Zone).AppendFormat(append(dst, '"'), layout)
+		return append(dst, '"')
+	}
+	s.actions["expire_tokens"] = func(int) []string { s.ExpireTokens(); return nil }
+	s.actions["revoke_grant"] = func(int) []string { s.RevokeGrant(); return nil }
+	named := []int{o.People, o.Accounts, o.Calls, o.Emails, o.Cadences, o.CadenceMemberships, o.Notes, o.Users}
+	for i, e := range endpoints() {
+		n := o.Records[e.path]
+		if i < len(named) {
+			n = named[i]
+		}
+		s.endpoints[e.path] = e
+		s.add(&resource{name: e.path, write: e.record}, n)
 	}
 	return s
 }
 
-func orElse[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
+// record writes a record: what all of them have, and what only these have.
+func (e endpoint) record(w *writer) {
+	w.key(func() { w.number("id", w.m.id) })
+	w.time("created_at", w.created)
+	w.time("updated_at", w.m.updated)
+	e.write(w)
 }
 
-// micros is t in microseconds since 1970, the granularity of the API.
-func micros(t time.Time) int64 { return t.UnixMicro() }
-
-// populate gives r n records that changed last within the thirty days before now.
-func (s *SalesLoft) populate(r *resource, n int, now int64) {
-	const day = int64(24 * time.Hour / time.Microsecond)
-	updated := s.stamped
-	for range n {
-		if s.random.Float64() >= s.o.Ties || updated == s.stamped {
-			updated = s.stamped - 60_000_000 - s.random.Int64N(30*day)
-		}
-		id := int64(len(r.rows) + 1)
-		m := moment{id: id, at: now, updated: updated, content: 1}
-		r.rows = append(r.rows, row{moment: m, created: updated - s.random.Int64N(200*day), fresh: 1, before: 1, committed: true})
-		if id <= int64(s.o.NullUpdated) {
-			m.updated = null
-			r.rows[id-1].updated = null
-		}
-		r.index = append(r.index, entry{m.updated, id})
-		r.history = append(r.history, m)
+// api answers everything under /v2.
+func (s *SalesLoft) api(c *call) reply {
+	s.stats.Requests++
+	path := strings.TrimSuffix(c.PathValue("path"), ".json")
+	r, id := s.resource(path), ""
+	if cut := strings.LastIndexByte(path, '/'); r == nil && cut >= 0 {
+		r, id = s.resource(path[:cut]), path[cut+1:]
 	}
-	r.alive = n
-	slices.SortFunc(r.index, entry.compare)
-}
-
-func (e entry) compare(o entry) int {
+	a := ask{name: path}
+	if r != nil {
+		number, _ := strconv.Atoi(c.URL.Query().Get("page"))
+		a = ask{name: r.name, list: id == "", later: id == "" && number > 1, lookup: id != ""}
+	}
+	c.hit = s.hit(a)
+	if answer, refused := s.refused(c, c.hit); refused {
+		return answer
+	}
+	token, bearer := strings.CutPrefix(c.Header.Get("Authorization"), "Bearer ")
 	switch {
-	case e.updated != o.updated:
-		return order(e.updated, o.updated)
+	case !bearer || !s.authorized(token, c.now):
+		return c.reply(http.StatusUnauthorized, s.failure(c.dst, http.StatusUnauthorized))
+	case r == nil:
+		return c.reply(http.StatusNotFound, s.failure(c.dst, http.StatusNotFound))
+	}
+	q, bad := query{page: 1}, map[string][]string(nil)
+	if a.list {
+		q, bad = s.parse(r, c.URL.Query())
+	}
+	switch {
+	case !s.charge(c.header, q.page, c.now):
+		return c.reply(http.StatusTooManyRequests, s.failure(c.dst, http.StatusTooManyRequests))
+	case len(bad) > 0:
+		return c.reply(http.StatusUnprocessableEntity, invalid(c.dst, bad))
+	case a.lookup:
+		status, body := s.single(c, r, id)
+		return c.reply(status, body)
 	default:
-		return order(e.id, o.id)
+		return c.reply(http.StatusOK, s.answer(c, r, q))
 	}
 }
 
-func order(a, b int64) int {
+// cost is what a call costs, by its page [doc].
+func cost(page int) int {
 	switch {
-	case a < b:
-		return -1
-	case a > b:
+	case page <= 100:
 		return 1
+	case page <= 150:
+		return 3
+	case page <= 250:
+		return 8
+	case page <= 500:
+		return 10
 	default:
-		return 0
+		return 30
 	}
 }
 
-// resource returns the resource of a name, or nil.
-func (s *SalesLoft) resource(name string) *resource {
-	for _, r := range s.resources {
-		if r.path == name {
-			return r
+// charge takes a call from the team's budget and writes the two headers. The lock is held.
+func (s *SalesLoft) charge(header http.Header, page int, now time.Time) bool {
+	price := cost(page)
+	header.Set("x-ratelimit-endpoint-cost", strconv.Itoa(price))
+	granted := s.take(price, now)
+	if s.o.RateBudget >= 0 {
+		header.Set("x-ratelimit-remaining-minute", strconv.Itoa(max(0, s.o.RateBudget-s.rate.used)))
+	}
+	return granted
+}
+
+// salesloftFailure is the documented body of an error.
+func salesloftFailure(dst []byte, status int) []byte {
+	text := "Internal Server Error"
+	switch status {
+	case http.StatusUnauthorized:
+		text = "Invalid Bearer token"
+	case http.StatusForbidden:
+		text = "required scope access not included"
+	case http.StatusNotFound:
+		text = "Resource not found"
+	case http.StatusUnprocessableEntity:
+		return invalid(dst, map[string][]string{"updated_at": {"must be an iso8601 timestamp"}})
+	case http.StatusTooManyRequests:
+		text = "API rate limit exceeded"
+	}
+	return errorBody(dst, text)
+}
+
+func invalid(dst []byte, fields map[string][]string) []byte {
+	return encoded(dst, map[string]any{"errors": fields})
+}
+
+// token answers POST /oauth/token; without Options.Tokens there is no such thing. Faults of the wire come after the
+// exchange: the token is used up and the answer is lost (K19).
+func (s *SalesLoft) token(c *call) reply {
+	c.hit = s.hit(ask{name: "oauth/token"})
+	if !s.o.Tokens {
+		return c.reply(http.StatusNotFound, s.failure(c.dst, http.StatusNotFound))
+	}
+	if answer, refused := s.refused(c, c.hit); refused {
+		return answer
+	}
+	form := url.Values{}
+	if strings.HasPrefix(c.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		var err error
+		if form, err = url.ParseQuery(string(c.form)); err != nil {
+			return c.reply(http.StatusBadRequest, fmt.Append(c.dst, `{"error":"invalid_request"}`))
 		}
 	}
-	return nil
-}
-
-// Resources returns the names of the resources, as paths below /v2.
-func (s *SalesLoft) Resources() []string {
-	var names []string
-	for _, k := range kinds() {
-		names = append(names, k.path)
-	}
-	return names
-}
-
-// Stats returns the counters.
-func (s *SalesLoft) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.surface(micros(time.Now()))
-	stats := s.stats
-	stats.Pending, stats.Frozen, stats.Live = len(s.pending), s.frozen, map[string]int{}
-	for _, r := range s.resources {
-		stats.Live[r.path] = r.alive
-	}
-	return stats
-}
-
-// publish makes m the visible state of its record: row, index and history. The lock is held.
-func (s *SalesLoft) publish(r *resource, m moment) {
-	now := &r.rows[m.id-1]
-	if now.committed && !now.gone {
-		i, _ := slices.BinarySearchFunc(r.index, entry{now.updated, m.id}, entry.compare)
-		r.index = slices.Delete(r.index, i, i+1)
-		r.alive--
-	}
-	if !m.gone {
-		e := entry{m.updated, m.id}
-		i, _ := slices.BinarySearchFunc(r.index, e, entry.compare)
-		r.index = slices.Insert(r.index, i, e)
-		r.alive++
-	}
-	if n := len(r.history); n > 0 { // the history is in the order of time, whatever the clock does
-		m.at = max(m.at, r.history[n-1].at)
-	}
-	if now.committed && now.content != m.content {
-		now.before = now.content
-	}
-	now.moment, now.committed, now.late = m, true, false
-	r.history = append(r.history, m)
-	s.stats.Changes++
-}
-
-// surface makes visible what is due. Everything that looks at the team calls it first, so that a late commit is seen from
-// its time on although nothing runs at that time. The lock is held.
-func (s *SalesLoft) surface(now int64) {
-	n := 0
-	for n < len(s.pending) && s.pending[n].due <= now {
-		p := s.pending[n]
-		p.m.at = p.due
-		s.publish(p.r, p.m)
-		n++
-	}
-	s.pending = slices.Delete(s.pending, 0, n)
+	status, body := s.tokens(c, form)
+	return c.reply(status, body)
 }

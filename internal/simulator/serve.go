@@ -5,205 +5,173 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Handler serves the API under /v2, tokens at /oauth/token, and, for tests and tools, /_simulator/history, /_simulator/stats
-// and /_simulator/control.
-func (s *SalesLoft) Handler() http.Handler {
+// Handler serves the system under its own addresses and, for tests and tools, /_simulator/history, /_simulator/stats and
+// /_simulator/control.
+func (u *Upstream) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v2/{path...}", s.api)
-	mux.HandleFunc("POST /oauth/token", s.token)
-	mux.HandleFunc("GET /_simulator/history", s.getHistory)
-	mux.HandleFunc("GET /_simulator/stats", s.getStats)
-	mux.HandleFunc("POST /_simulator/control", s.postControl)
+	u.routes(mux)
+	mux.HandleFunc("GET /_simulator/history", u.getHistory)
+	mux.HandleFunc("GET /_simulator/stats", u.getStats)
+	mux.HandleFunc("POST /_simulator/control", u.postControl)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		s.send(w, nil, reply{status: http.StatusNotFound, body: []byte(`{"error":"Not Found"}`)})
+		u.send(w, nil, reply{status: http.StatusNotFound, body: []byte(`{"error":"Not Found"}`)})
 	})
 	return mux
+}
+
+// call is a request while it is answered.
+type call struct {
+	*http.Request
+	form   []byte      // its body
+	header http.Header // of the answer
+	dst    []byte      // where the body of the answer may go
+	now    time.Time   // by the server's clock
+	hit    strikes
 }
 
 // reply is an answer that is ready to be sent.
 type reply struct {
 	status int
 	body   []byte
-	html   bool
-	fault  Kind
+	kind   string // the content type; empty: JSON
+	hit    strikes
 }
 
-// api answers everything under /v2. The answer is made under the lock and sent after it.
-func (s *SalesLoft) api(w http.ResponseWriter, q *http.Request) {
-	buffer, _ := s.buffers.Get().(*[]byte)
-	if buffer == nil {
-		buffer = new([]byte)
-	}
-	answer := s.answer(w.Header(), q, (*buffer)[:0])
-	s.send(w, q, answer)
-	if cap(answer.body) > cap(*buffer) {
-		*buffer = answer.body
-	}
-	s.buffers.Put(buffer)
+// reply is an answer as the call's faults spoil it.
+func (c *call) reply(status int, body []byte) reply {
+	return reply{status: status, body: body, hit: c.hit}
 }
 
-// answer makes the answer of the API.
-func (s *SalesLoft) answer(header http.Header, q *http.Request, dst []byte) reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	s.surface(micros(now))
-	now = now.Add(s.o.Skew)
-	s.stats.Requests++
-	path := strings.TrimSuffix(q.PathValue("path"), ".json")
-	r, id := s.resource(path), ""
-	if cut := strings.LastIndexByte(path, '/'); r == nil && cut >= 0 {
-		r, id = s.resource(path[:cut]), path[cut+1:]
-	}
-	name := path
-	if r != nil {
-		name = r.path
-	}
-	fault := s.hit(name)
-	switch fault.Kind {
-	case Status:
-		return reply{status: fault.Status, body: failure(dst, fault.Status)}
-	case HTML:
-		return reply{status: http.StatusOK, body: append(dst, loginPage...), html: true}
-	}
-	token, bearer := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
-	if !bearer || !s.authorized(token, now) {
-		return reply{status: http.StatusUnauthorized, body: failure(dst, http.StatusUnauthorized), fault: fault.Kind}
-	}
-	if r == nil {
-		return reply{status: http.StatusNotFound, body: failure(dst, http.StatusNotFound), fault: fault.Kind}
-	}
-	var list query
-	var bad map[string][]string
-	page := 1
-	if id == "" {
-		list, bad = s.parse(r, q.URL.Query())
-		page = list.page
-	}
-	switch {
-	case !s.take(header, page, now):
-		return reply{status: http.StatusTooManyRequests, body: failure(dst, http.StatusTooManyRequests)}
-	case len(bad) > 0:
-		return reply{status: http.StatusUnprocessableEntity, body: invalid(dst, bad)}
-	case id != "":
-		body, status := s.single(dst, r, id)
-		return reply{status: status, body: body, fault: fault.Kind}
-	default:
-		return reply{status: http.StatusOK, body: s.list(dst, r, list, fault.Kind), fault: fault.Kind}
+// serve answers with what f makes under the lock, and sends it after that.
+func (u *Upstream) serve(f func(*call) reply) http.HandlerFunc {
+	return func(w http.ResponseWriter, q *http.Request) {
+		form, err := io.ReadAll(http.MaxBytesReader(w, q.Body, 1<<16))
+		if err != nil {
+			return // the client is gone, or none of ours
+		}
+		buffer, _ := u.buffers.Get().(*[]byte)
+		if buffer == nil {
+			buffer = new([]byte)
+		}
+		answer := func() reply {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			now := time.Now()
+			u.surface(micros(now))
+			return f(&call{Request: q, form: form, header: w.Header(), dst: (*buffer)[:0], now: now.Add(u.o.Skew)})
+		}()
+		u.send(w, q, answer)
+		if cap(answer.body) > cap(*buffer) {
+			*buffer = answer.body
+		}
+		u.buffers.Put(buffer)
 	}
 }
 
-const loginPage = "<!DOCTYPE html>\n<html><head><title>Log in</title></head><body><form action=\"/login\">Please log in.</form></body></html>\n"
+// errorBody is {"error":"…"}, as three of the four systems have it.
+func errorBody(dst []byte, text string) []byte { return fmt.Appendf(dst, `{"error":%q}`, text) }
 
-// failure is the documented body of an error.
-func failure(dst []byte, status int) []byte {
-	text := "Internal Server Error"
-	switch status {
-	case http.StatusUnauthorized:
-		text = "Invalid Bearer token"
-	case http.StatusForbidden:
-		text = "required scope access not included"
-	case http.StatusNotFound:
-		text = "Resource not found"
-	case http.StatusUnprocessableEntity:
-		return invalid(dst, map[string][]string{"updated_at": {"must be an iso8601 timestamp"}})
-	case http.StatusTooManyRequests:
-		text = "API rate limit exceeded"
-	}
-	return fmt.Appendf(dst, `{"error":%q}`, text)
-}
-
-func invalid(dst []byte, fields map[string][]string) []byte {
-	body, err := json.Marshal(map[string]any{"errors": fields})
+// encoded appends v as JSON.
+func encoded(dst []byte, v any) []byte {
+	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // texts
+		panic(err) // texts and numbers
 	}
 	return append(dst, body...)
 }
 
-// hit takes a planted fault that matches the name, if its turn has come. The lock is held.
-func (s *SalesLoft) hit(name string) Fault {
-	for i := range s.faults {
-		f := &s.faults[i]
-		if f.Resource != "" && f.Resource != name {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		taken := *f
-		if f.Times--; f.Times == 0 {
-			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
-		}
-		s.stats.Failed++
-		return taken
+// firstName is the first name of the first record of a list, or else of the body.
+var firstName = regexp.MustCompile(`\[\{("[^"]*":)|^\{("[^"]*":)`)
+
+// doubled repeats that name, with null.
+func doubled(body []byte) []byte {
+	all := firstName.FindAllSubmatchIndex(body, -1)
+	if all == nil {
+		return body
 	}
-	return Fault{}
-}
-
-// Fail plants a fault. Of several that match a request, the first planted is taken.
-func (s *SalesLoft) Fail(f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f.Kind = orElse(f.Kind, Status)
-	f.Times = orElse(f.Times, 1)
-	f.Status = orElse(f.Status, http.StatusInternalServerError)
-	s.faults = append(s.faults, f)
-}
-
-// Heal removes every planted fault.
-func (s *SalesLoft) Heal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
-}
-
-// send writes an answer, after the latency, as the fault says. The Date header is of the time of sending: an answer that
-// was long under way is older than its date, and the client has to know (POLLING.md, server time).
-func (s *SalesLoft) send(w http.ResponseWriter, q *http.Request, r reply) {
-	if q != nil && s.o.Latency > 0 {
-		timer := time.NewTimer(s.o.Latency)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-q.Context().Done():
+	at := all[len(all)-1]
+	for _, found := range all {
+		if found[2] >= 0 { // in a list
+			at = found
+			break
 		}
+	}
+	from, to := max(at[2], at[4]), max(at[3], at[5])
+	return bytes.Join([][]byte{body[:to], []byte("null,"), body[from:]}, nil)
+}
+
+// send writes an answer, after the latency, as the faults say. The Date header is of the time of sending: an answer that
+// was long under way is older than its date, and the client has to know (POLLING.md, server time).
+func (u *Upstream) send(w http.ResponseWriter, q *http.Request, r reply) {
+	if q != nil {
+		pause(q, u.o.Latency)
 	}
 	body := r.body
-	if r.fault == Truncated {
+	if r.hit.has(Duplicate) {
+		body = doubled(body)
+	}
+	if r.hit.has(Truncated) {
 		body = body[:len(body)/2]
 	}
 	header := w.Header()
-	header.Set("Date", time.Now().Add(s.o.Skew).UTC().Format(http.TimeFormat))
-	header.Set("Content-Type", "application/json; charset=utf-8")
-	if r.html {
-		header.Set("Content-Type", "text/html; charset=utf-8")
-	}
-	if q != nil && s.o.Gzip && strings.Contains(q.Header.Get("Accept-Encoding"), "gzip") {
+	header.Set("Date", time.Now().Add(u.o.Skew).UTC().Format(http.TimeFormat))
+	header.Set("Content-Type", orElse(r.kind, "application/json; charset=utf-8"))
+	if r.hit.has(Gzip) || q != nil && u.o.Gzip && strings.Contains(q.Header.Get("Accept-Encoding"), "gzip") {
 		header.Set("Content-Encoding", "gzip")
 		body = deflate(body)
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
-	switch r.fault {
-	case Hang:
+	slow, isSlow := r.hit.of(Slow)
+	switch {
+	case r.hit.has(Hang):
 		<-q.Context().Done()
 		panic(http.ErrAbortHandler)
-	case Reset:
+	case r.hit.has(Reset):
 		panic(http.ErrAbortHandler) // the server closes the connection without an answer
-	case Cut:
+	case r.hit.has(Cut):
 		w.WriteHeader(r.status)
 		_, _ = w.Write(body[:len(body)/2]) // the client learns of the rest from Content-Length
 		panic(http.ErrAbortHandler)
+	case isSlow:
+		w.WriteHeader(r.status)
+		trickle(w, q, body, time.Duration(slow.N)*time.Second)
+		return
 	}
 	w.WriteHeader(r.status)
 	_, _ = w.Write(body) // an error means that the client is gone
+}
+
+// pause waits while the client does.
+func pause(q *http.Request, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-q.Context().Done():
+	}
+}
+
+// trickle writes the body in ten parts over the given time.
+func trickle(w http.ResponseWriter, q *http.Request, body []byte, over time.Duration) {
+	const parts = 10
+	for i := range parts {
+		pause(q, over/parts)
+		if _, err := w.Write(body[len(body)*i/parts : len(body)*(i+1)/parts]); err != nil {
+			return // the client is gone
+		}
+		_ = http.NewResponseController(w).Flush() // as above
+	}
 }
 
 func deflate(body []byte) []byte {
@@ -215,28 +183,4 @@ func deflate(body []byte) []byte {
 	_, _ = z.Write(body) // a buffer takes everything
 	_ = z.Close()
 	return b.Bytes()
-}
-
-// token answers POST /oauth/token; without Options.Tokens there is no such thing.
-func (s *SalesLoft) token(w http.ResponseWriter, q *http.Request) {
-	q.Body = http.MaxBytesReader(w, q.Body, 1<<16)
-	if err := q.ParseForm(); err != nil {
-		s.send(w, q, reply{status: http.StatusBadRequest, body: []byte(`{"error":"invalid_request"}`)})
-		return
-	}
-	s.send(w, q, func() reply {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		now := time.Now().Add(s.o.Skew)
-		fault := s.hit("oauth/token")
-		switch {
-		case !s.o.Tokens:
-			return reply{status: http.StatusNotFound, body: failure(nil, http.StatusNotFound)}
-		case fault.Kind == Status:
-			return reply{status: fault.Status, body: failure(nil, fault.Status)}
-		}
-		// The other faults come after the exchange: the token is used up and the answer is lost (K19).
-		status, body := s.tokens(q, now)
-		return reply{status: status, body: body, fault: fault.Kind}
-	}())
 }

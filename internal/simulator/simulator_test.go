@@ -673,7 +673,7 @@ func TestSpoil(t *testing.T) {
 func TestHistoryIsCompleteAndOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := simulator.Lively(11)
-		o.RateBudget, o.Deletions = -1, true
+		o.RateBudget, o.Deletes, o.Restores = -1, 0.02, 0.02
 		s := simulator.New(o)
 		for range 40 {
 			s.Step(50)

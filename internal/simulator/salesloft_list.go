@@ -1,12 +1,10 @@
 package simulator
 
 import (
-	"encoding/json"
 	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -28,10 +26,11 @@ type query struct {
 // parse reads the parameters. Names that the API does not know are ignored; the second result holds what is invalid (422).
 func (s *SalesLoft) parse(r *resource, values url.Values) (query, map[string][]string) {
 	bad := map[string][]string{}
-	q := query{sort: r.sorts[0], descending: true, from: null, to: math.MaxInt64, filters: map[string]string{}}
+	e := s.endpoints[r.name]
+	q := query{sort: e.sorts[0], descending: true, from: null, to: math.MaxInt64, filters: map[string]string{}}
 	if by := values.Get("sort_by"); by != "" {
-		if q.sort = by; !slices.Contains(r.sorts, by) {
-			bad["sort_by"] = []string{"must be one of: " + strings.Join(r.sorts, ", ")}
+		if q.sort = by; !slices.Contains(e.sorts, by) {
+			bad["sort_by"] = []string{"must be one of: " + strings.Join(e.sorts, ", ")}
 		}
 	}
 	switch direction := strings.ToUpper(values.Get("sort_direction")); direction {
@@ -58,7 +57,7 @@ func (s *SalesLoft) parse(r *resource, values url.Values) (query, map[string][]s
 			}
 		}
 	}
-	if r.filters {
+	if e.filters {
 		q.filter(values, bad)
 	}
 	return q, bad
@@ -113,52 +112,20 @@ func instant(text string) (int64, bool) {
 	return 0, false
 }
 
-// window returns the ids on the page, in order, and how many match in all.
-func (r *resource) window(s *SalesLoft, q query) ([]int64, int) {
-	var ids []int64
-	var total int
-	var at func(int) int64                      // the id of the i-th that matches
-	if q.sort == "updated_at" && q.ids == nil { // two binary searches, however large the team
-		low := sort.Search(len(r.index), func(i int) bool { return r.index[i].updated >= q.from })
-		high := max(low, sort.Search(len(r.index), func(i int) bool { return r.index[i].updated > q.to }))
-		total = high - low
-		at = func(i int) int64 { return r.index[low+i].id }
-	} else {
-		all := r.matching(s, q)
-		total = len(all)
-		at = func(i int) int64 { return all[i] }
+// listing is the query as all systems understand it.
+func (s *SalesLoft) listing(r *resource, q query) listing {
+	l := listing{r: r, from: q.from, to: q.to, descending: q.descending, size: q.perPage}
+	if q.ids != nil {
+		l.match = func(w *row) bool { return slices.Contains(q.ids, w.id) }
 	}
-	// Pages far beyond the end would overflow the product.
-	first := total
-	if q.page-1 <= total/q.perPage {
-		first = (q.page - 1) * q.perPage
+	if q.sort != "updated_at" {
+		l.by = func(w *row) int64 { return s.sortValue(w, q.sort) }
 	}
-	for i := first; i < min(first+q.perPage, total); i++ {
-		if q.descending {
-			ids = append(ids, at(total-1-i))
-		} else {
-			ids = append(ids, at(i))
-		}
+	l.first = math.MaxInt32 // a page far beyond the end would overflow the product
+	if q.page-1 <= l.first/q.perPage {
+		l.first = (q.page - 1) * q.perPage
 	}
-	return ids, total
-}
-
-// matching returns the ids of all records that match, ascending by the sort field, null first, then by id.
-func (r *resource) matching(s *SalesLoft, q query) []int64 {
-	var all []entry
-	for i := range r.rows {
-		w := &r.rows[i]
-		if !w.committed || w.gone || w.updated < q.from || w.updated > q.to || q.ids != nil && !slices.Contains(q.ids, w.id) {
-			continue
-		}
-		all = append(all, entry{s.sortValue(w, q.sort), w.id})
-	}
-	slices.SortFunc(all, entry.compare)
-	ids := make([]int64, len(all))
-	for i, e := range all {
-		ids[i] = e.id
-	}
-	return ids
+	return l
 }
 
 // sortValue is the value of a sort field.
@@ -169,37 +136,26 @@ func (s *SalesLoft) sortValue(w *row, field string) int64 {
 	case "created_at", "added_at":
 		return w.created
 	case "last_contacted_at":
-		writer := writer{seed: uint64(s.o.Seed), m: w.moment, created: w.created}
+		writer := writer{seed: uint64(s.o.Seed), m: w.moment, origin: w.origin}
 		return writer.contacted()
 	default:
 		return w.id
 	}
 }
 
-// list appends the body of a list answer. The lock is held.
-func (s *SalesLoft) list(dst []byte, r *resource, q query, fault Kind) []byte {
-	switch fault {
-	case IgnoreFilter:
-		q.from, q.to = null, math.MaxInt64
-	case IgnoreSort:
-		q.sort, q.descending = "id", false
+// answer appends the body of a list. The lock is held.
+func (s *SalesLoft) answer(c *call, r *resource, q query) []byte {
+	if f, ok := c.hit.of(Capped); ok {
+		q.perPage = min(q.perPage, f.N)
 	}
-	ids, total := r.window(s, q)
-	if fault == Empty {
-		ids, total = nil, 0
-	}
-	s.stats.Records += int64(len(ids))
-	dst = append(dst, `{"metadata":{"filtering":`...)
+	p := s.list(s.listing(r, q), c.hit)
+	dst := append(c.dst, `{"metadata":{"filtering":`...)
 	if len(q.filters) == 0 {
 		dst = append(dst, `{}`...)
 	} else {
-		echo, err := json.Marshal(map[string]any{"updated_at": q.filters})
-		if err != nil {
-			panic(err) // texts
-		}
-		dst = append(dst, echo...)
+		dst = encoded(dst, map[string]any{"updated_at": q.filters})
 	}
-	dst = q.paging(append(dst, `,"paging":`...), total)
+	dst = q.paging(append(dst, `,"paging":`...), p.total)
 	dst = append(dst, `,"sorting":{"sort_by":"`...)
 	dst = append(dst, q.sort...)
 	if q.descending {
@@ -207,14 +163,7 @@ func (s *SalesLoft) list(dst []byte, r *resource, q query, fault Kind) []byte {
 	} else {
 		dst = append(dst, `","sort_direction":"ASC NULLS FIRST"}},"data":[`...)
 	}
-	for i, id := range ids {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		w := &r.rows[id-1]
-		dst = s.render(dst, r, w.moment, w.created)
-	}
-	return append(dst, `]}`...)
+	return append(s.appendAll(dst, p), `]}`...)
 }
 
 func (q query) paging(dst []byte, total int) []byte {
@@ -243,13 +192,13 @@ func (q query) paging(dst []byte, total int) []byte {
 	return append(dst, '}')
 }
 
-// single appends the body of a record's own address, or reports that there is none. The lock is held.
-func (s *SalesLoft) single(dst []byte, r *resource, id string) ([]byte, int) {
+// single is the answer at a record's own address. The lock is held.
+func (s *SalesLoft) single(c *call, r *resource, id string) (int, []byte) {
 	n, err := strconv.ParseInt(id, 10, 64)
-	if err != nil || n < 1 || n > int64(len(r.rows)) || !r.rows[n-1].committed || r.rows[n-1].gone {
-		return append(dst, `{"error":"Resource not found"}`...), http.StatusNotFound
+	r, w := s.find(r, n, c.hit)
+	if err != nil || w == nil {
+		return http.StatusNotFound, s.failure(c.dst, http.StatusNotFound)
 	}
-	w := &r.rows[n-1]
-	dst = s.render(append(dst, `{"data":`...), r, w.moment, w.created)
-	return append(dst, '}'), http.StatusOK
+	dst := s.render(append(c.dst, `{"data":`...), r, w.moment, w.origin)
+	return http.StatusOK, append(dst, '}')
 }

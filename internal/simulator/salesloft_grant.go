@@ -1,9 +1,9 @@
 package simulator
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -16,18 +16,18 @@ type grant struct {
 }
 
 // tokens answers a token request. The lock is held.
-func (s *SalesLoft) tokens(q *http.Request, now time.Time) (int, []byte) {
-	id, secret := q.PostForm.Get("client_id"), q.PostForm.Get("client_secret")
-	if user, password, ok := q.BasicAuth(); ok {
+func (s *SalesLoft) tokens(c *call, form url.Values) (int, []byte) {
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if user, password, ok := c.BasicAuth(); ok {
 		id, secret = user, password
 	}
 	g := &s.grant
-	refresh := q.PostForm.Get("refresh_token")
-	switch kind := q.PostForm.Get("grant_type"); {
+	refresh := form.Get("refresh_token")
+	switch kind := form.Get("grant_type"); {
 	case id != ClientID || secret != ClientSecret:
 		return oauthError(http.StatusUnauthorized, "invalid_client", "Client authentication failed due to unknown client, no client authentication included, or unsupported authentication method.")
 	case kind == "client_credentials":
-		return http.StatusOK, s.issue("", "", now)
+		return http.StatusOK, s.issue("", "", c.now)
 	case kind != "refresh_token":
 		return oauthError(http.StatusBadRequest, "unsupported_grant_type", "The authorization grant type is not supported by the authorization server.")
 	case !g.refresh[refresh]:
@@ -38,10 +38,10 @@ func (s *SalesLoft) tokens(q *http.Request, now time.Time) (int, []byte) {
 	g.refresh[next] = true
 	if !s.o.TokenGrace {
 		delete(g.refresh, refresh)
-		return http.StatusOK, s.issue(next, "", now)
+		return http.StatusOK, s.issue(next, "", c.now)
 	}
 	// A copy of the request may come late, from somebody who no longer owns the grant: what was handed out before stays good.
-	return http.StatusOK, s.issue(next, refresh, now)
+	return http.StatusOK, s.issue(next, refresh, c.now)
 }
 
 // issue hands out an access token, and the refresh token if there is one. The first use of the access token ends spends.
@@ -60,11 +60,7 @@ func (s *SalesLoft) issue(refresh, spends string, now time.Time) []byte {
 	if refresh != "" {
 		answer["refresh_token"] = refresh
 	}
-	body, err := json.Marshal(answer)
-	if err != nil {
-		panic(err) // texts and numbers
-	}
-	return body
+	return encoded(nil, answer)
 }
 
 func oauthError(status int, code, text string) (int, []byte) {
