@@ -185,18 +185,19 @@ func (u *Upstream) create(r *resource, now int64) string {
 			return ""
 		}
 	}
-	return u.createIn(r, parent, now)
-}
-
-func (u *Upstream) createIn(r *resource, parent, now int64) string {
-	updated := u.stamp(now)
-	m := moment{id: int64(len(r.rows) + 1), at: now, updated: updated, content: 1}
+	m := moment{at: now, updated: u.stamp(now), content: 1}
 	if r.born != nil {
 		r.born(&m)
 	}
-	r.rows = append(r.rows, row{moment: moment{id: m.id}, origin: origin{updated, parent}, fresh: 1, before: 1})
+	return r.keyOf(uint64(u.o.Seed), u.createIn(r, parent, m))
+}
+
+// createIn makes the record whose first state is m, and returns its number.
+func (u *Upstream) createIn(r *resource, parent int64, m moment) int64 {
+	m.id = int64(len(r.rows) + 1)
+	r.rows = append(r.rows, row{moment: moment{id: m.id}, origin: origin{m.updated, parent}, fresh: 1, before: 1})
 	u.publish(r, m)
-	return r.keyOf(uint64(u.o.Seed), m.id)
+	return m.id
 }
 
 func (u *Upstream) keys(r *resource, picked []*row) []string {

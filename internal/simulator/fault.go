@@ -272,7 +272,7 @@ func (u *Upstream) stir(l listing, hit strikes) {
 	if f, ok := hit.of(Drift); ok && !l.r.log {
 		var moved []*row
 		n, at := l.matching(l.r)
-		for i := range min(f.N, n, l.first) {
+		for i := range min(f.N, n) {
 			moved = append(moved, &l.r.rows[at(i)-1])
 		}
 		for _, w := range moved {

@@ -38,10 +38,12 @@ type Options struct {
 	// NullUpdated is how many of the first records of each kind have no updated_at until they first change.
 	NullUpdated int
 
-	// PageCap is the largest per_page; 0 is the documented 100. More is silently corrected, as upstream does.
+	// PageCap is the largest page; 0 is what the system documents. What happens to who asks for more is the system's.
 	PageCap int
-	// RateBudget is the team's cost a minute; 0 is the documented 600, below 0 there is no limit.
+	// RateBudget is the cost that a minute allows; 0 is what the system documents, below 0 there is no limit.
 	RateBudget int
+	// CursorLife is how long an opaque cursor is good after it was handed out; 0 is for ever.
+	CursorLife time.Duration
 	// Latency is how long every answer takes.
 	Latency time.Duration
 	// Gzip compresses answers for clients that accept it.

@@ -1,6 +1,9 @@
 package simulator
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Words, as JSON has them between quotes.
 var (
@@ -105,6 +108,34 @@ func (w *writer) number(name string, n int64) {
 	w.b = strconv.AppendInt(w.b, n, 10)
 }
 
+// raw writes a value that is JSON already.
+func (w *writer) raw(name, value string) {
+	w.name(name)
+	w.b = append(w.b, value...)
+}
+
+// money writes an amount of cents as a decimal number.
+func (w *writer) money(name string, cents uint64) {
+	w.raw(name, fmt.Sprintf("%d.%02d", cents/100, cents%100))
+}
+
+// objects writes a list of n objects, whose members f writes.
+func (w *writer) objects(name string, n int, f func(i int)) {
+	w.name(name)
+	w.b = append(w.b, '[')
+	for i := range n {
+		if i > 0 {
+			w.b = append(w.b, ',')
+		}
+		w.b = append(w.b, '{')
+		w.bare = true
+		f(i)
+		w.b = append(w.b, '}')
+	}
+	w.b = append(w.b, ']')
+	w.bare = false
+}
+
 func (w *writer) truth(name string, v bool) {
 	w.name(name)
 	if w.badTruth {
@@ -199,4 +230,22 @@ func (w *writer) revision() string { return strconv.FormatUint(uint64(w.m.conten
 func (w *writer) digits(salt uint64, n int) string {
 	text := strconv.FormatUint(1_000_000_000_000+w.draw(salt)%1_000_000_000_000, 10)
 	return text[len(text)-n:]
+}
+
+// guid is a UUID of the record with that number; its end is the number.
+func guid(seed, salt uint64, id int64) string {
+	a, b := mix(seed^uint64(id)<<20^salt<<56), mix(seed^uint64(id)<<20^salt<<56^1)
+	return fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", a>>32, a&0xffff, b>>52, b&0xfff, id)
+}
+
+// guidNumber is the number at the end of a UUID; 0: this is none.
+func guidNumber(text string) int64 {
+	if len(text) != 36 {
+		return 0
+	}
+	n, err := strconv.ParseInt(text[24:], 16, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }

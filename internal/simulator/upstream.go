@@ -29,6 +29,7 @@ type Upstream struct {
 	frozen    bool
 	faults    []planted
 	rate      rate
+	epoch     int64 // of cursors: those of an older one are expired
 	stats     Stats
 }
 
