@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// rate is what was spent in the present minute of the server's clock. Others spend from the same budget (Spend).
+// rate is what was spent in the present window of the server's clock: a minute, for most systems. Others spend from the same
+// budget (Spend).
 type rate struct {
-	minute int64 // minutes since 1970
+	window int64 // windows since 1970
 	used   int
 }
 
-// turn starts the budget anew with every minute of the clock. The lock is held.
+// turn starts the budget anew with every window of the clock. The lock is held.
 func (u *Upstream) turn(now time.Time) {
-	if minute := now.Unix() / 60; minute != u.rate.minute {
-		u.rate = rate{minute: minute}
+	if window := now.Unix() / u.window; window != u.rate.window {
+		u.rate = rate{window: window}
 	}
 }
 
@@ -25,7 +26,7 @@ func (u *Upstream) take(price int, now time.Time) bool {
 	if u.o.RateBudget < 0 {
 		return true
 	}
-	if u.rate.used+price > u.o.RateBudget {
+	if u.rate.used+price > u.o.RateBudget*int(u.window)/60 {
 		u.stats.Throttled++
 		return false
 	}
@@ -33,7 +34,7 @@ func (u *Upstream) take(price int, now time.Time) bool {
 	return true
 }
 
-// Spend takes cost from the present minute's budget, as another integration of the same customer would.
+// Spend takes cost from the present window's budget, as another integration of the same customer would.
 func (u *Upstream) Spend(cost int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -186,16 +186,17 @@ func (u *Upstream) create(r *resource, now int64) string {
 		}
 	}
 	m := moment{at: now, updated: u.stamp(now), content: 1}
+	o := origin{created: m.updated, parent: parent}
 	if r.born != nil {
-		r.born(&m)
+		r.born(&m, &o)
 	}
-	return r.keyOf(uint64(u.o.Seed), u.createIn(r, parent, m))
+	return r.keyOf(uint64(u.o.Seed), u.insert(r, m, o))
 }
 
-// createIn makes the record whose first state is m, and returns its number.
-func (u *Upstream) createIn(r *resource, parent int64, m moment) int64 {
+// insert makes the record whose first state is m, and returns its number.
+func (u *Upstream) insert(r *resource, m moment, o origin) int64 {
 	m.id = int64(len(r.rows) + 1)
-	r.rows = append(r.rows, row{moment: moment{id: m.id}, origin: origin{m.updated, parent}, fresh: 1, before: 1})
+	r.rows = append(r.rows, row{moment: moment{id: m.id}, origin: o, fresh: 1, before: 1})
 	u.publish(r, m)
 	return m.id
 }

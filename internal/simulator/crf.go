@@ -80,7 +80,7 @@ func loanViews(_ uint64, m moment, _ origin) []string {
 }
 
 // bornLoan gives a new loan its views: most are listed, some of them as the partner's own.
-func (x *CRF) bornLoan(m *moment) {
+func (x *CRF) bornLoan(m *moment, _ *origin) {
 	m.views = []uint8{viewListings, viewListings, viewListings | viewSellerOwned, viewBuyerPending, viewBuyerOwned, viewSellerOwned}[x.random.IntN(6)]
 }
 
@@ -116,7 +116,8 @@ func (x *CRF) record(m moment) {
 		kind = 1 + uint32(mix(uint64(m.id)^uint64(m.content)<<32)%3)
 	}
 	x.logged[m.id] = true
-	x.createIn(x.events, m.id, moment{at: m.at, updated: orElse(max(m.updated, 0), m.at), content: m.content, counts: kind})
+	at := orElse(max(m.updated, 0), m.at)
+	x.insert(x.events, moment{at: m.at, updated: at, content: m.content, counts: kind}, origin{created: at, parent: m.id})
 }
 
 func crfFailure(dst []byte, status int) []byte {

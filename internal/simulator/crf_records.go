@@ -6,14 +6,6 @@ import (
 	"strings"
 )
 
-// The salts of UUIDs. Documents have the rest.
-const (
-	saltSeller = iota + 1
-	saltEvent
-	saltGivergy
-	saltDocument = 64
-)
-
 var (
 	sellerNames = []string{"First Meridian Credit", "Bank of the Plains", "Consumer Loans \\u0026 Co", "Crédit du Nord"}
 	assetTypes  = []string{"CreditCard", "AutoDeficiency", "Installment", "Medical"}

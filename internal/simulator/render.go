@@ -232,6 +232,16 @@ func (w *writer) digits(salt uint64, n int) string {
 	return text[len(text)-n:]
 }
 
+// The salts of UUIDs. Documents have the rest.
+const (
+	saltSeller = iota + 1
+	saltEvent
+	saltProblem
+	saltGivergy  // events; the kinds of what belongs to them follow
+	saltGuest    = saltGivergy + 13
+	saltDocument = 64
+)
+
 // guid is a UUID of the record with that number; its end is the number.
 func guid(seed, salt uint64, id int64) string {
 	a, b := mix(seed^uint64(id)<<20^salt<<56), mix(seed^uint64(id)<<20^salt<<56^1)

@@ -22,20 +22,41 @@ type endpoint struct {
 	filters bool     // has updated_at[…]; the others are snapshot streams
 	sorts   []string // sort_by; the first is the default
 	write   func(*writer)
+	plain   bool // no created_at and updated_at
+	whole   bool // one answer holds everything, and there is no metadata.paging
 }
 
-// endpoints returns the resources, those with an option of their own first, in its order.
+// endpoints returns the resources, those with an option of their own first, in its order. Of the others the fields are
+// [chosen], and so is that tags have no timestamps, and that groups come all at once: that they have no paging is [seen].
 func endpoints() []endpoint {
 	both := []string{"updated_at", "created_at"}
+	byID := []string{"id", "created_at", "updated_at"}
 	return []endpoint{
-		{"people", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).person},
-		{"accounts", true, []string{"updated_at", "created_at", "last_contacted_at", "id"}, (*writer).account},
-		{"activities/calls", true, both, (*writer).call},
-		{"activities/emails", true, both, (*writer).email},
-		{"cadences", true, both, (*writer).cadence},
-		{"cadence_memberships", true, append([]string{"added_at"}, both...), (*writer).membership},
-		{"notes", true, both, (*writer).note},
-		{"users", false, []string{"id", "created_at", "updated_at"}, (*writer).user},
+		{path: "people", filters: true, sorts: []string{"updated_at", "created_at", "last_contacted_at", "id"}, write: (*writer).person},
+		{path: "accounts", filters: true, sorts: []string{"updated_at", "created_at", "last_contacted_at", "id"}, write: (*writer).account},
+		{path: "activities/calls", filters: true, sorts: both, write: (*writer).call},
+		{path: "activities/emails", filters: true, sorts: both, write: (*writer).email},
+		{path: "cadences", filters: true, sorts: both, write: (*writer).cadence},
+		{path: "cadence_memberships", filters: true, sorts: append([]string{"added_at"}, both...), write: (*writer).membership},
+		{path: "notes", filters: true, sorts: both, write: (*writer).note},
+		{path: "users", sorts: byID, write: (*writer).user},
+
+		{path: "account_stages", filters: true, sorts: both, write: (*writer).stage},
+		{path: "actions", filters: true, sorts: both, write: (*writer).action},
+		{path: "activity_histories", filters: true, sorts: append([]string{"occurred_at"}, both...), write: (*writer).activity},
+		{path: "call_data_records", filters: true, sorts: both, write: (*writer).callData},
+		{path: "crm_activities", filters: true, sorts: both, write: (*writer).crmActivity},
+		{path: "email_templates", filters: true, sorts: []string{"updated_at", "created_at", "last_used_at", "id"}, write: (*writer).template},
+		{path: "successes", filters: true, sorts: both, write: (*writer).success},
+		{path: "team_templates", filters: true, sorts: both, write: (*writer).template},
+		{path: "tasks", sorts: append([]string{"due_date"}, byID...), write: (*writer).task},
+		{path: "steps", sorts: byID, write: (*writer).cadenceStep},
+		{path: "tags", sorts: []string{"id"}, write: (*writer).tag, plain: true},
+		{path: "groups", sorts: byID, write: (*writer).group, whole: true},
+		{path: "custom_fields", sorts: byID, write: (*writer).customField},
+		{path: "imports", sorts: byID, write: (*writer).imported},
+		{path: "crm_users", sorts: byID, write: (*writer).crmUser},
+		{path: "person_stages", sorts: byID, write: (*writer).stage},
 	}
 }
 
@@ -81,8 +102,10 @@ func New(o Options) *SalesLoft {
 // record writes a record: what all of them have, and what only these have.
 func (e endpoint) record(w *writer) {
 	w.key(func() { w.number("id", w.m.id) })
-	w.time("created_at", w.created)
-	w.time("updated_at", w.m.updated)
+	if !e.plain {
+		w.time("created_at", w.created)
+		w.time("updated_at", w.m.updated)
+	}
 	e.write(w)
 }
 

@@ -133,11 +133,14 @@ func (s *SalesLoft) sortValue(w *row, field string) int64 {
 	switch field {
 	case "updated_at":
 		return w.updated
-	case "created_at", "added_at":
+	case "created_at", "added_at", "occurred_at":
 		return w.created
-	case "last_contacted_at":
+	case "last_contacted_at", "last_used_at":
 		writer := writer{seed: uint64(s.o.Seed), m: w.moment, origin: w.origin}
 		return writer.contacted()
+	case "due_date":
+		writer := writer{seed: uint64(s.o.Seed), m: w.moment, origin: w.origin}
+		return writer.due()
 	default:
 		return w.id
 	}
@@ -148,6 +151,10 @@ func (s *SalesLoft) answer(c *call, r *resource, q query) []byte {
 	if f, ok := c.hit.of(Capped); ok {
 		q.perPage = min(q.perPage, f.N)
 	}
+	e := s.endpoints[r.name]
+	if e.whole {
+		q.page, q.perPage = 1, math.MaxInt32
+	}
 	p := s.list(s.listing(r, q), c.hit)
 	dst := append(c.dst, `{"metadata":{"filtering":`...)
 	if len(q.filters) == 0 {
@@ -155,7 +162,9 @@ func (s *SalesLoft) answer(c *call, r *resource, q query) []byte {
 	} else {
 		dst = encoded(dst, map[string]any{"updated_at": q.filters})
 	}
-	dst = q.paging(append(dst, `,"paging":`...), p.total)
+	if !e.whole {
+		dst = q.paging(append(dst, `,"paging":`...), p.total)
+	}
 	dst = append(dst, `,"sorting":{"sort_by":"`...)
 	dst = append(dst, q.sort...)
 	if q.descending {

@@ -1,6 +1,9 @@
 package simulator
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // The records are those of the documentation ([doc] in APIS.md §1), with its names and types, at about 1.5 KB a person.
 
@@ -217,4 +220,131 @@ func (w *writer) user() {
 	w.reference("group", "groups", w.draw(20)%4)
 	w.reference("team", "team", 1)
 	w.null("phone_client", "phone_number_assignment")
+}
+
+// due is the day by which a task is to be done.
+func (w *writer) due() int64 { return (w.created/day + int64(w.shift(10)%30)) * day }
+
+func (w *writer) task() {
+	w.text("subject", "Call ", word(firstNames, w.draw(11)), " (", w.revision(), ")")
+	w.text("current_state", word(stages, w.shift(12)))
+	w.raw("due_date", time.UnixMicro(w.due()).UTC().Format(`"2006-01-02"`))
+	w.truth("remind", w.draw(13)%2 == 0)
+	w.text("task_type", word([]string{"call", "email", "general", "integration"}, w.draw(14)))
+	w.null("completed_at", "completed_by", "description")
+	w.reference("person", "people", 1+w.draw(15)%100)
+	w.reference("user", "users", 1+w.draw(16)%10)
+	w.reference("step", "steps", w.draw(17)%60)
+}
+
+func (w *writer) stage() {
+	w.text("name", word(outcomes, w.draw(10)), " ", w.revision())
+	w.number("order", int64(w.shift(11)%20))
+}
+
+func (w *writer) action() {
+	w.truth("due", w.shift(10)%2 == 0)
+	w.time("due_on", w.created+int64(w.shift(11)%30)*day)
+	w.text("type", word([]string{"phone", "email", "other"}, w.draw(12)))
+	w.text("status", word(stages, w.shift(13)), " ", w.revision())
+	w.null("multitouch_group_id")
+	w.reference("action_details", "action_details/call_instructions", 1+w.draw(14)%60)
+	w.reference("user", "users", 1+w.draw(15)%10)
+	w.reference("person", "people", 1+w.draw(16)%100)
+	w.reference("cadence", "cadences", 1+w.draw(17)%12)
+	w.reference("step", "steps", 1+w.draw(18)%60)
+}
+
+func (w *writer) activity() {
+	w.text("type", word([]string{"call", "email_open", "email_reply", "note_created"}, w.draw(10)))
+	w.time("occurred_at", w.created)
+	w.text("resource_type", "person")
+	w.number("resource_id", int64(1+w.draw(11)%100))
+	w.null("user_guid", "failed_dynamic_resources", "pinned_at")
+	w.object("static_data", func() { w.text("revision", w.revision()) })
+	w.object("dynamic_data", func() {})
+}
+
+func (w *writer) callData() {
+	w.text("to", "+1 404 ", w.digits(10, 7))
+	w.text("from", "+1 470 ", w.digits(11, 7))
+	w.number("duration", int64(w.draw(12)%600)+int64(w.m.content))
+	w.text("direction", word([]string{"outbound", "inbound"}, w.draw(13)))
+	w.text("status", word([]string{"completed", "busy", "no_answer"}, w.shift(14)))
+	w.text("call_type", "call")
+	w.object("recording", func() { w.null("url", "status", "recording_status") })
+	w.reference("call", "activities/calls", w.draw(15)%100)
+	w.reference("called_person", "people", 1+w.draw(16)%100)
+	w.reference("user", "users", 1+w.draw(17)%10)
+}
+
+func (w *writer) crmActivity() {
+	w.text("subject", "Call: ", word(outcomes, w.draw(10)))
+	w.text("description", word(moods, w.shift(11)), " ", w.revision())
+	w.text("crm_id", "00T", w.digits(12, 12))
+	w.text("activity_type", word([]string{"call", "email"}, w.draw(13)))
+	w.null("error")
+	w.reference("person", "people", 1+w.draw(14)%100)
+	w.reference("user", "users", 1+w.draw(15)%10)
+}
+
+func (w *writer) template() {
+	w.text("title", word(titles, w.draw(10)), " ", w.revision())
+	w.text("subject", "A word about ", word(industries, w.shift(11)))
+	w.text("body", "\\u003cp\\u003eHello {{first_name}}\\u003c\\/p\\u003e")
+	w.null("archived_at")
+	w.time("last_used_at", w.contacted())
+	w.truth("shared", w.shift(12)%2 == 0)
+	w.truth("open_tracking_enabled", w.draw(13)%2 == 0)
+	w.list("tags", word(moods, w.shift(14)))
+	w.counters("sent_emails", "views", "clicks", "replies", "unique_devices", "bounces")
+	w.reference("template_owner", "users", 1+w.draw(15)%10)
+}
+
+func (w *writer) success() {
+	w.time("succeeded_at", w.created)
+	w.time("success_window_started_at", w.created-int64(w.m.content)*day)
+	w.counters("total_emails", "total_calls", "total_other_touches")
+	w.reference("user", "users", 1+w.draw(10)%10)
+	w.reference("person", "people", 1+w.draw(11)%100)
+	w.reference("person_stage", "person_stages", 1+w.shift(12)%6)
+}
+
+func (w *writer) cadenceStep() {
+	w.truth("disabled", w.shift(10)%8 == 0)
+	w.truth("multitouch_enabled", w.draw(11)%2 == 0)
+	w.text("name", "Step ", w.digits(12, 1), " ", w.revision())
+	w.text("display_name", "Day ", w.digits(13, 1), ": Step")
+	w.text("type", word([]string{"phone", "email", "other"}, w.draw(14)))
+	w.number("day", int64(1+w.draw(15)%20))
+	w.number("step_number", int64(1+w.draw(16)%5))
+	w.reference("cadence", "cadences", 1+w.draw(17)%12)
+	w.null("details")
+}
+
+func (w *writer) tag() { w.text("name", word(industries, w.draw(10)), "-", w.revision()) }
+
+func (w *writer) group() {
+	w.text("name", word(cities, w.draw(10)), " ", w.revision())
+	w.null("parent_id")
+	w.list("accessible_groups")
+}
+
+func (w *writer) customField() {
+	w.text("name", word(industries, w.draw(10)), " ", w.revision())
+	w.text("field_type", word([]string{"person", "company", "opportunity"}, w.draw(11)))
+	w.text("value_type", word([]string{"text", "date"}, w.draw(12)))
+}
+
+func (w *writer) imported() {
+	w.text("name", word(companies, w.draw(10)), ".csv ", w.revision())
+	w.number("current_people_count", int64(w.shift(11)%1000))
+	w.number("imported_people_count", int64(w.draw(12)%1000))
+	w.reference("user", "users", 1+w.draw(13)%10)
+}
+
+func (w *writer) crmUser() {
+	w.text("crm_id", "005", w.digits(10, 12))
+	w.text("revision", w.revision())
+	w.reference("user", "users", 1+w.draw(11)%10)
 }

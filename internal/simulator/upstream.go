@@ -19,6 +19,7 @@ type Upstream struct {
 	instant func(dst []byte, at int64) []byte   // the system's own text of an instant, with its quotes
 	logout  func()                              // ends what logins gave out, under the lock; nil: there is no login
 	actions map[string]func(n int) []string     // of /_simulator/control, beside those of all systems
+	window  int64                               // how many seconds of the clock a budget is for
 	buffers sync.Pool                           // *[]byte: bodies of answers
 
 	mu        sync.Mutex // guards all below; never held across I/O
@@ -41,11 +42,11 @@ type resource struct {
 	key func(seed uint64, id int64) string
 	// places are the values of the partition in which a record is listed; nil: there are no partitions.
 	places func(seed uint64, m moment, o origin) []string
-	parent *resource     // each record belongs to one of these, and goes and comes with it
-	born   func(*moment) // gives a new record what only this system has
-	move   func(*moment) // moves a record to another partition
-	follow func(moment)  // hears every state as it becomes visible
-	log    bool          // entries of a log: they are made, and never change
+	parent *resource              // each record belongs to one of these, and goes and comes with it
+	born   func(*moment, *origin) // gives a new record what only this system has
+	move   func(*moment)          // moves a record to another partition
+	follow func(moment)           // hears every state as it becomes visible
+	log    bool                   // entries of a log: they are made, and never change
 
 	seeded  int      // how many states there were at the start
 	rows    []row    // by id less 1
@@ -68,6 +69,7 @@ type row struct {
 type origin struct {
 	created int64 // microseconds since 1970
 	parent  int64 // id of the record of resource.parent that it belongs to
+	start   int64 // Givergy: when an event starts
 }
 
 // moment is one state of a record; its JSON is a function of it. Times are microseconds since 1970.
@@ -99,7 +101,7 @@ type pending struct {
 // build returns a system without resources.
 func build(o Options) *Upstream {
 	o.Lateness = orElse(o.Lateness, 10*time.Second)
-	u := &Upstream{o: o, random: rand.New(rand.NewPCG(uint64(o.Seed), 0x5a1e5_10f7))}
+	u := &Upstream{o: o, window: 60, random: rand.New(rand.NewPCG(uint64(o.Seed), 0x5a1e5_10f7))}
 	u.stamped = micros(time.Now().Add(o.Skew))
 	u.actions = map[string]func(int) []string{}
 	return u
@@ -144,7 +146,7 @@ func (u *Upstream) populate(r *resource, n int, now int64) {
 			}
 		}
 		if r.born != nil {
-			r.born(&m)
+			r.born(&m, &o)
 		}
 		r.rows = append(r.rows, row{moment: m, origin: o, fresh: 1, before: 1, committed: true})
 		r.index = append(r.index, entry{m.updated, id})
