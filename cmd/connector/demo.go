@@ -80,7 +80,7 @@ func (t *theatre) raise(seed int64) (stop func(), err error) {
 	o := simulator.Lively(seed)
 	o.Tokens, o.RateBudget = true, -1
 	t.sim = simulator.New(o)
-	url, closeSim, err := serveSimulator(t.sim, "127.0.0.1:0")
+	url, closeSim, err := serveSimulator(t.sim.Handler(), "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

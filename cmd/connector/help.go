@@ -19,7 +19,7 @@ func commands() []command {
 		{"reconcile", "CONNECTION/STREAM", "deletions: what is missing or withheld; list now, dry run, approve", reconcileCommand, ""},
 		{"offsets", "list | rewind | reset", "stored positions: show them, set them back, forget them", offsetsCommand, ""},
 		{"sources", "list | show | check | test", "source definitions: the catalog, and your own", sourcesCommand, ""},
-		{"simulate", "salesloft [--port N]", "a simulated API on a port, seeded, with faults", simulate, ""},
+		{"simulate", "NAME [--port N]", "a simulated API on a port, seeded, with faults: salesloft, crf-exchange, focus, givergy", simulate, ""},
 		{"env", "", "every variable of the environment, with its default", printEnv, ""},
 		{"version", "", "the version", printVersion, ""},
 		{"help", "[COMMAND]", "this, or the flags of a command", help, ""},

@@ -110,7 +110,7 @@ func newChaos(t *testing.T, random *rand.Rand) *chaos {
 	c.brokers = c.proxy.address()
 	api := freePort(t)
 	c.url = fmt.Sprintf("http://127.0.0.1:%d", api)
-	sim := c.start("simulator", nil, c.binary, "simulate", "salesloft", "--people", "20000", "--changes", "200", "--rate", "-1",
+	sim := c.start("simulator", nil, c.binary, "simulate", "salesloft", "--records", "20000", "--changes", "200", "--rate", "-1",
 		"--port", fmt.Sprint(api), "--seed", fmt.Sprint(random.Int32()))
 	c.until("the simulator to answer", sim, func() bool { return c.get(c.url+"/_simulator/stats", nil) == nil })
 	c.connections(c.url, "{people: {interval: 1s, reconcile: false}}")
