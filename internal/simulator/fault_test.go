@@ -478,6 +478,9 @@ func TestFaultsTakeTurns(t *testing.T) {
 func TestFaultOfACategory(t *testing.T) {
 	g := gala(simulator.Options{Seed: 1, RateBudget: -1}, 1, 5, 0, 0)
 	path := exported + "/" + idsOf(rows[[]object](t, g, exported+"?since=-1"))[0] + "/items?since=-1"
+	if future := rows[map[string][]object](t, g, strings.Replace(path, "-1", "9999999999", 1)); len(future["pledges"]) != 0 {
+		t.Errorf("since the year 2286: %v", future)
+	}
 	g.Fail(simulator.Fault{Kind: simulator.Empty, Resource: "items/tickets"})
 	got := map[string]int{}
 	for category, records := range rows[map[string][]object](t, g, path) {
@@ -485,6 +488,10 @@ func TestFaultOfACategory(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int{"buyNows": 5, "auctionItems": 5, "pledges": 5, "prizeDraws": 5, "gliRaffles": 5, "tickets": 0}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	g.Fail(simulator.Fault{Kind: simulator.IgnoreFilter})
+	if future := rows[map[string][]object](t, g, strings.Replace(path, "-1", "9999999999", 1)); len(future["pledges"]) != 5 {
+		t.Errorf("IgnoreFilter: since the year 2286: %v", future)
 	}
 }
 

@@ -642,6 +642,9 @@ func TestLateCommits(t *testing.T) {
 		if lag := last.At.Sub(last.Updated).Round(time.Second); lag != 8*time.Second {
 			t.Errorf("history: visible %v after its updated_at, want 8 s", lag)
 		}
+		if again := s.Change("people", 20); len(again) != 20 {
+			t.Errorf("a record that was late does not change any more: %d of 20 do", len(again))
+		}
 		s.Late("people", 3, time.Hour)
 		if s.Settle(); s.Stats().Pending != 0 {
 			t.Error("Settle left late commits")
