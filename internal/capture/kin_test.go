@@ -69,14 +69,14 @@ func TestP21RulesAreEvaluatedEachMinute(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := o.byName["items/event=1"]
-	o.schedule.remove(p)
+	o.schedule.remove(&p.poll)
 	o.plan(p, now)
-	for due := p.kin.wanted; ; now = p.due {
-		if p.slot < 0 || p.due.Sub(now) > rulesEvery {
-			t.Fatalf("the rules are looked at %s later", p.due.Sub(now))
+	for due := p.kin.wanted; ; now = p.poll.due {
+		if p.poll.slot < 0 || p.poll.due.Sub(now) > rulesEvery {
+			t.Fatalf("the rules are looked at %s later", p.poll.due.Sub(now))
 		}
-		o.schedule.remove(p)
-		if now = p.due; !o.early(p, now) {
+		o.schedule.remove(&p.poll)
+		if now = p.poll.due; !o.early(p, now) {
 			break
 		}
 		if due.Sub(now) < 0 {
