@@ -41,7 +41,9 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
 	b.records.Event(s.topic.Name, s.topic.Partitions, d.key, nil, o.headers)
 	b.of(s).event(cdc.Deleted)
-	s.deleted = counted(s.deletions(), now)
+	if leave.Reason() != cdc.Orphan { // D5: its parent was counted
+		s.deleted = counted(s.deletions(), now)
+	}
 	if d.version.Kind == cdc.NoVersion {
 		o.forget(s, d)
 	} else { // D7: version and time stay, so that a stale replica does not resurrect the key
@@ -50,10 +52,12 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 		})
 	}
 	o.unexcept(s, d.key)
-	cp := p.checkpoint()
-	cp.Deleted = counted(cp.Deleted, now)
-	if err := b.checkpoint(p, cp, now); err != nil {
-		return err
+	if leave.Reason() != cdc.Orphan {
+		cp := p.checkpoint()
+		cp.Deleted = counted(cp.Deleted, now)
+		if err := b.checkpoint(p, cp, now); err != nil {
+			return err
+		}
 	}
 	return o.bereave(s, d.key, d.hash) // P21
 }

@@ -75,7 +75,7 @@ func (w *walk) again() *walk {
 func (p *partition) stop(s *schedule) {
 	s.remove(&p.poll)
 	s.remove(&p.list)
-	p.walk, p.listing, p.verdict, p.inquest = nil, nil, nil, nil
+	p.walk, p.listing, p.verdict, p.inquest, p.orphans = nil, nil, nil, nil, nil
 }
 
 // finishListing ends a listing: the verdict on what it did not show follows.

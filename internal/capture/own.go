@@ -24,6 +24,7 @@ type ownership struct {
 	free                []*kafka.Batch // records of batches that are done with
 	batches             uint64
 	rest                *half
+	undertaken          []*partition  // with a verdict or orphans to be carried out
 	tokens              []*tokenWrite // each travels alone, before anything else (K19)
 	agreed              chan error
 	pages               chan fetched

@@ -427,6 +427,7 @@ func (o *ownership) lose(l *source.Lineage, p *partition, key string) error {
 	switch {
 	case o.rests(p) != "":
 		o.schedule.remove(&p.poll)
+		o.orphan(p) // D8
 	case p.poll.slot < 0 && p.halted == nil && p.walk == nil:
 		o.plan(p, time.Now()) // the configuration names it too, and has it read by its interval
 	}
@@ -484,6 +485,7 @@ func (o *ownership) planRestored(p *partition, now time.Time) bool {
 	case p.request.Lineage() == nil || p.halted != nil:
 		return false
 	case o.rests(p) != "":
+		o.orphan(p) // D8: what an ownership before this one began
 	case !p.follows() || cp.Passes == 0 || cp.Anchor != "" || p.interrupted || p.failures > 0:
 		return false
 	case cp.Pending:

@@ -27,6 +27,7 @@ type partition struct {
 	walk        *walk                // the pass under way
 	listing     *walk                // the listing under way; it outlives ownerships (D3)
 	verdict     *verdict             // on a complete listing, while it is carried out (D7)
+	orphans     *orphaning           // its parents are gone, and something is still to be done about its keys (D8)
 	inquest     *inquest             // the lookups of its candidates, while they are asked (D4)
 	complete    uint32               // generation of the last complete pass of this process whose sightings stand; 0: none
 	orders      []*order             // commands that the next listing answers (K1)

@@ -508,3 +508,71 @@ func TestP24SharedKeysNeedEveryPartition(t *testing.T) {
 	c.end()
 	b.audit(b.sourceOf(s), false)
 }
+
+// TestD8Orphans: D8. a parent that vanished, and was confirmed to be gone, takes its children with it, keeps them, or has them
+// withheld until they are approved, as the definition says; those of other parents stay.
+func TestD8Orphans(t *testing.T) {
+	for setting, want := range map[string]int{"delete": 30, "withhold": 0, "keep": 0} {
+		t.Run(setting, func(t *testing.T) {
+			b := lay(t)
+			api, config := b.fair()
+			api.list("/events", row(1), row(2))
+			api.list("/events/1/items", row("x"))
+			var items []map[string]any
+			for i := range 30 { // more than the guard lets go: their parent was counted, they are not (D5)
+				items = append(items, row(fmt.Sprint("y", i)))
+			}
+			api.list("/events/2/items", items...)
+			s := settings{definition: galaWith("", "", "reconcile: {orphans: "+setting+"}"), config: config, change: soon}
+			c := b.begin(s)
+			b.has("items", `[2,"y29"] r {"id":"y29"}`)
+			b.has("items", `[1,"x"] r {"id":"x"}`)
+			api.list("/events", row(1))
+			c.await("the parent's deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+			switch setting {
+			case "delete":
+				c.await("the children's", func(s capture.Status) bool { return s.Streams[1].Counts.Deleted == 30 })
+				if r := header(b.grave("items", `[2,"y7"]`), "ce_reason"); r != "orphan" {
+					t.Errorf("ce_reason %q", r)
+				}
+			case "withhold":
+				c.await("the children to be withheld", func(s capture.Status) bool { return s.Streams[1].Withheld == 30 })
+			}
+			c.read("items", "event=1", 3)
+			if got := b.tombstones("items"); len(got) != want {
+				t.Errorf("%d tombstones, want %d", len(got), want)
+			}
+			if setting == "withhold" {
+				now := time.Now().UTC()
+				c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "items", N: 30, Author: "me", At: now, Expires: now.Add(time.Hour)})
+				c.await("the approved ones", func(s capture.Status) bool { return s.Streams[1].Counts.Deleted == 30 && s.Streams[1].Withheld == 0 })
+			}
+			c.end()
+			b.audit(b.sourceOf(s), false)
+		})
+	}
+}
+
+// TestD8OrphansAfterACrash: D8, D7. what an ownership has not finished the next one does: that the parents are gone stands in
+// the checkpoint.
+func TestD8OrphansAfterACrash(t *testing.T) {
+	b := lay(t)
+	api, config := b.fair()
+	api.list("/events", row(1), row(2))
+	api.list("/events/1/items", row("x"))
+	api.list("/events/2/items", row("y"), row("z"))
+	s := settings{definition: galaWith("", "", "reconcile: {orphans: keep}"), config: config, change: soon}
+	c := b.begin(s)
+	b.has("items", `[2,"z"] r {"id":"z"}`)
+	api.list("/events", row(1))
+	c.await("the parent's deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	s.definition = galaWith("", "", "reconcile: {orphans: delete}") // as if that had been cut short
+	c = b.begin(s)
+	c.await("the children's deletion", func(s capture.Status) bool { return s.Streams[1].Counts.Deleted == 2 })
+	c.end()
+	if got := b.tombstones("items"); !slices.Equal(got, []string{`[2,"y"]`, `[2,"z"]`}) {
+		t.Errorf("tombstones %q", got)
+	}
+	b.audit(b.sourceOf(s), false)
+}

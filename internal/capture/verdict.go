@@ -77,6 +77,7 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		return o.planListing(p, time.Now())
 	}
 	p.verdict = v
+	o.undertake(p)
 	return o.pursue()
 }
 
@@ -127,21 +128,32 @@ func (pt *part) shown(a *offsets.Approval) int64 {
 	return n
 }
 
-// pursue goes on with the verdicts, as far as the filling batch has room (K17).
+// undertake puts p among the partitions whose verdict, or whose orphans, are still to be carried out.
+func (o *ownership) undertake(p *partition) {
+	if !slices.Contains(o.undertaken, p) {
+		o.undertaken = append(o.undertaken, p)
+	}
+}
+
+// pursue goes on with the verdicts and the orphans, as far as the filling batch has room (K17).
 func (o *ownership) pursue() error {
-	for _, p := range o.partitions {
-		v := p.verdict
-		if v == nil {
-			continue
+	for _, p := range slices.Clone(o.undertaken) {
+		if p.orphans != nil {
+			if err := o.pursueOrphans(p); err != nil {
+				return err
+			}
 		}
-		done, err := o.pursueOne(p, v)
-		if err == nil && done {
-			err = o.conclude(p, v)
-		}
-		if err != nil {
-			return err
+		if v := p.verdict; v != nil {
+			done, err := o.pursueOne(p, v)
+			if err == nil && done {
+				err = o.conclude(p, v)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
+	o.undertaken = slices.DeleteFunc(o.undertaken, func(p *partition) bool { return p.verdict == nil && p.orphans == nil })
 	return nil
 }
 

@@ -57,10 +57,19 @@ func Declared(reason cdc.Reason, g Guard, withheld int64, levels []Level) (d Del
 	return Deletion{reason: reason}, ""
 }
 
+// Orphan is leave to delete a key whose parent is deleted, where the definition says that orphans go with it. They are not
+// counted by the guard: their parent was (D5, D8).
+func Orphan(setting string) Deletion {
+	if setting != "delete" {
+		return Deletion{}
+	}
+	return Deletion{reason: cdc.Orphan}
+}
+
 // Released is leave to delete the keys whose declared deletion the guard withheld: n of them, when the day has room for all, or
-// when an operator has approved as many (D5, D6).
+// when an operator has approved as many (D5, D6). Orphans that are withheld wait for him alone (D8).
 func Released(reason cdc.Reason, g Guard, n, approved int64, levels []Level) Deletion {
-	if n <= approved || g.Holds(n, levels) == "" {
+	if n <= approved || reason != cdc.Orphan && g.Holds(n, levels) == "" {
 		return Deletion{reason: reason}
 	}
 	return Deletion{}
