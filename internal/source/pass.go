@@ -54,9 +54,10 @@ const (
 	vouching               // P11: lookup of the record that the empty answer should have shown
 	heading                // P11: how far the sequence has got
 	playing                // P13: no request, the next records come from the spool
+	repeating              // D2: the page before, after a new login
 )
 
-var stages = [...]string{"page", "page size", "tie", "check of an empty answer", "lookup of the anchor", "head of the sequence", "spool"}
+var stages = [...]string{"page", "page size", "tie", "check of an empty answer", "lookup of the anchor", "head of the sequence", "spool", "page before, after a new login"}
 
 // mark is a place in a timestamp feed. Its text is the record's format: the server's own where it came from a record
 // (P16), so that nothing is lost by writing it anew. The zero mark is no place.
@@ -81,6 +82,8 @@ type Position struct {
 	fresh      bool      // there was no cursor to begin from: templates see `start`
 	full       bool      // everything was listed so far, and sighted (D2)
 	why        string    // the first reason why full was lost
+	previous   *lastPage // the page before, as long as full (D2)
+	resume     stage     // of the page that waits for previous to be repeated
 	listing    bool      // a reconciliation's: it moves no cursor (D1)
 	total      int64     // what the listing says of its size (D1), where totalled
 	totalled   bool
@@ -408,6 +411,8 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 	switch pos.stage {
 	case playing:
 		return nil, nil
+	case repeating:
+		return r.Compose(&pos.previous.at)
 	case vouching:
 		w := r.splitter.witnesses[pos.partition.Name]
 		req, err := r.Lookup(w.stream, []byte(w.key))

@@ -64,6 +64,34 @@ func TestP18ResponseMustProveItself(t *testing.T) {
 	}
 }
 
+// D2: where a new login in the middle of a listing shows the page before as it was, the listing is complete all the same, and
+// nothing is missed: the answer that came with the new login is asked for again.
+func TestD2ReloginRepeatsThePageBefore(t *testing.T) {
+	pages := []string{`{"data":[{"id":1},{"id":2}]}`, `{"data":[{"id":3},{"id":4}]}`, `{"data":[{"id":5}]}`, `{"data":[]}`}
+	for name, same := range map[string]bool{"same": true, "other": false} {
+		t.Run(name, func(t *testing.T) {
+			again, logged := 0, false
+			got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+				page := q.query.Get("page")
+				body := pages[page[0]-'1']
+				if page == "2" {
+					if again++; again == 2 && !same {
+						body = `{"data":[{"id":3}]}`
+					}
+				}
+				if page == "3" && !logged {
+					logged = true
+					return &fetch.Response{Status: 200, Body: []byte(body), Relogin: true}
+				}
+				return body
+			})
+			if got.err != nil || got.complete != same || len(got.keys) != 5 || again != 2 {
+				t.Errorf("%v: complete %v, keys %q, the page before was asked for %d times", got.err, got.complete, got.keys, again)
+			}
+		})
+	}
+}
+
 // D2: who logged in again in the middle of a listing may see other records.
 func TestReloginIsNotComplete(t *testing.T) {
 	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {

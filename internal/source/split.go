@@ -278,8 +278,14 @@ func (r *Request) Split(pos *Position, resp *fetch.Response, known func(stream i
 		err = s.headed()
 	case pos.stage == vouching:
 		err = s.vouched()
+	case pos.stage == repeating:
+		err = s.repeated(&page.Next)
+	case s.doubtful():
+		s.doubt(&page.Next)
 	default:
-		err = s.split()
+		if err = s.split(); err == nil {
+			s.show(&page.Next)
+		}
 	}
 	if err == nil {
 		err = s.close()
@@ -346,9 +352,6 @@ func (s *splitter) split() error {
 		next.began = s.resp.ServerTime
 		// P9: what changed before the first answer was made is no drift. A Date has whole seconds.
 		next.late = next.began.Add(s.resp.Received.Sub(s.resp.Sent) + time.Second)
-	}
-	if s.resp.Relogin {
-		next.spoil("it was logged in anew while it was read") // D2: another login may see other records
 	}
 	s.join(next)
 	next.rows += len(s.rows)
