@@ -52,9 +52,6 @@ func (o *ownership) accept(f fetched) error {
 	}
 	if f.response != nil {
 		o.observe(f.response)
-		if n := o.client.Stats().Relogins; n != w.logins { // D2: be it that another request has met the 401
-			w.logins, f.response.Relogin = n, true
-		}
 	}
 	if err := w.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
 		f.release()

@@ -64,7 +64,6 @@ type walk struct {
 	partition  *partition
 	request    *source.Request // what it asks: the partition's, or its listing (D1)
 	generation uint32          // of its sightings, where it lists everything; else 0
-	logins     int64           // logins of the client, when it began or was last looked at (D2)
 	census     *census         // how much was live when it began (D5); nil where it does not list everything
 	listed     []int64         // records of each stream, by index, that it showed
 	orders     []*order        // that it answers (K1)

@@ -254,8 +254,11 @@ type Response struct {
 	// Wire is the length of the body as it came, before decompression.
 	Wire int64
 	// Relogin says that a 401 came first and a new credential was got: a listing that goes on repeats its last page and
-	// compares (D2). Where requests run side by side only some see the 401; Stats().Relogins moves for all.
+	// compares (D2).
 	Relogin bool
+	// Logins counts those new credentials, whichever request met the 401, up to the one that this request was sent with: where
+	// requests run side by side only some see the 401, and the pages of a listing that differ in it were seen by two logins (D2).
+	Logins int64
 
 	page   *page
 	client *Client

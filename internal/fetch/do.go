@@ -104,11 +104,12 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 			return nil, passing(err), err
 		}
 	}
+	logins := c.stats.relogins.Load()
 	resp, err := c.exchange(ctx, req, p, e.place)
 	if err != nil {
 		return nil, passing(err), err
 	}
-	resp.Relogin = e.relogin
+	resp.Relogin, resp.Logins = e.relogin, logins
 	c.expected(len(resp.Body))
 	c.budget.Observe(t, resp)
 	judge := e.Judge

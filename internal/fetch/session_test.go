@@ -175,6 +175,42 @@ func TestSessionAfter401(t *testing.T) {
 	})
 }
 
+// D2: whoever is answered after a new login can tell, also who did not meet the 401; a planned login is none of those.
+func TestD2LoginsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{slow: 10 * time.Second}
+		cl := g.client(t, g.session(func(o *SessionOptions) { o.Life = time.Hour }))
+		do := func() (logins int64, relogin bool) {
+			resp, err := cl.Do(t.Context(), get("/people"))
+			if err != nil {
+				t.Error(err)
+				return 0, false
+			}
+			defer resp.Release()
+			return resp.Logins, resp.Relogin
+		}
+		for range 2 {
+			if logins, relogin := do(); logins != 0 || relogin {
+				t.Errorf("%d logins, %v", logins, relogin)
+			}
+			<-time.After(time.Hour)
+		}
+		do()
+		g.valid = "other"
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if logins, relogin := do(); logins != 1 || !relogin {
+				t.Errorf("who met the 401: %d logins, %v", logins, relogin)
+			}
+		})
+		<-time.After(5 * time.Second) // the login is under way
+		if logins, relogin := do(); logins != 1 || relogin {
+			t.Errorf("who waited for it: %d logins, %v", logins, relogin)
+		}
+		wg.Wait()
+	})
+}
+
 // One login is in flight, whoever finds the session ended or refused.
 func TestSessionOneLoginInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -293,3 +293,22 @@ func TestSalesLoftByKeyOrGrant(t *testing.T) {
 		t.Error(string(text), err)
 	}
 }
+
+// D2: a listing that goes on under another login is not complete, also where another request was the one to log in.
+func TestD2AnotherRequestLoggedIn(t *testing.T) {
+	for _, c := range []struct {
+		logins   []int64
+		complete bool
+	}{{[]int64{0, 0, 0}, true}, {[]int64{3, 3, 3}, true}, {[]int64{3, 4, 4}, false}, {[]int64{3, 3, 4}, false}} {
+		got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+			body := `{"data":[]}`
+			if q.n < len(c.logins) {
+				body = fmt.Sprintf(`{"data":[{"id":%d}]}`, q.n)
+			}
+			return &fetch.Response{Status: 200, Body: []byte(body), Logins: c.logins[min(q.n, len(c.logins))-1]}
+		})
+		if got.err != nil || got.complete != c.complete {
+			t.Errorf("%v: complete %v, %v", c.logins, got.complete, got.err)
+		}
+	}
+}

@@ -87,7 +87,8 @@ type Position struct {
 	listing    bool      // a reconciliation's: it moves no cursor (D1)
 	total      int64     // what the listing says of its size (D1), where totalled
 	totalled   bool
-	deep       bool // the lower end is deep_lookback's (P12)
+	deep       bool  // the lower end is deep_lookback's (P12)
+	logins     int64 // of the first answer: another count is another login (D2)
 	pages      int
 	rows       int // records of the pass so far
 	parked     int

@@ -32,7 +32,7 @@ func (s *splitter) sum() uint64 {
 
 // doubtful reports whether the answer follows a new login that the pass has to look into.
 func (s *splitter) doubtful() bool {
-	return s.resp != nil && s.resp.Relogin && s.pos.full && s.pos.pages > 0 && s.pos.stage != repeating
+	return s.resp != nil && s.pos.full && s.pos.pages > 0 && (s.resp.Relogin || s.resp.Logins != s.pos.logins)
 }
 
 // doubt puts the answer aside, to ask for the page before once more.
@@ -41,6 +41,7 @@ func (s *splitter) doubt(next *Position) {
 		next.spoil("it was logged in anew while it was read")
 		return
 	}
+	next.logins = s.resp.Logins
 	next.resume, next.stage = next.stage, repeating
 }
 
@@ -49,7 +50,7 @@ func (s *splitter) repeated(next *Position) error {
 	if err := s.scan(); err != nil {
 		return err
 	}
-	if s.resp.Relogin || s.sum() != s.pos.previous.sum {
+	if s.resp.Relogin || s.resp.Logins != s.pos.logins || s.sum() != s.pos.previous.sum {
 		next.spoil("it was logged in anew while it was read, and the page before shows other records now")
 	}
 	s.page.Records, s.page.Parked, s.pending = s.page.Records[:0], 0, s.pending[:0]

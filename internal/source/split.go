@@ -352,6 +352,7 @@ func (s *splitter) split() error {
 		next.began = s.resp.ServerTime
 		// P9: what changed before the first answer was made is no drift. A Date has whole seconds.
 		next.late = next.began.Add(s.resp.Received.Sub(s.resp.Sent) + time.Second)
+		next.logins = s.resp.Logins
 	}
 	s.join(next)
 	next.rows += len(s.rows)
