@@ -44,6 +44,11 @@ func (o *ownership) accept(f fetched) error {
 		f.release()
 		return o.serve(sp)
 	}
+	if f.err != nil && f.lookup != nil {
+		if remedy, _ := cdc.Verdict(f.err); remedy == cdc.Park {
+			return o.unanswered(w, *f.lookup, f.err)
+		}
+	}
 	if f.err != nil {
 		return errors.Join(o.fail(w, f.err), o.serve(sp))
 	}

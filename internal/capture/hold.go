@@ -71,6 +71,16 @@ func (o *ownership) lookUp(w *walk, l lookup) error {
 	return nil
 }
 
+// unanswered takes an answer to a lookup that the definition sets aside (`do: park_record`): upstream has no opinion on this one
+// record, and the pass goes on. What is held stays so, and shows.
+func (o *ownership) unanswered(w *walk, l lookup, err error) error {
+	o.log.Warn("the lookup of a record gave no answer", "stream", l.stream.spec.Name, "key", string(l.key), "error", err)
+	if c, ok := l.stream.held.get(string(l.key)); ok {
+		o.answered[keyed{l.stream, string(l.key)}] = uint64(c.Hash)
+	}
+	return o.resume(w)
+}
+
 // found takes the answer to a lookup: upstream's second opinion on a held version (P14). It agrees when it says the older
 // version too; then that is published, with the reason. Anything else is an ordinary sighting.
 func (o *ownership) found(w *walk, l lookup, response *fetch.Response) error {

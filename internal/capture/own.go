@@ -354,13 +354,17 @@ func (o *ownership) fail(w *walk, err error) error {
 		o.haltPartition(p, err)
 		return nil
 	case remedy == cdc.Expired: // P17: a full pass
-		o.log.Warn("the cursor is not known upstream any more: a full pass begins", "partition", p.label, "error", err)
-		return o.expire(p, now)
+		o.log.Warn("the cursor is not known upstream any more: the next pass begins anew", "partition", p.label, "error", err)
+		return o.expire(p, now, err)
 	}
 	p.failures++
 	p.paused = err
-	if cp := p.checkpoint(); remedy == cdc.Restart && cp.Anchor != "" { // P17: a dead page token; the pass begins at its cursor
-		if err := o.filling.checkpoint(p, source.Restart(cp), now); err != nil {
+	next, moved := source.CursorFrom(err)
+	if cp := p.checkpoint(); remedy == cdc.Restart && (cp.Anchor != "" || moved) { // P17: a dead page token; the pass begins at its cursor
+		if cp = source.Restart(cp); moved {
+			cp.Cursor, cp.Sequence = next, cp.Sequence+1
+		}
+		if err := o.filling.checkpoint(p, cp, now); err != nil {
 			return err
 		}
 	}
@@ -378,10 +382,15 @@ func (o *ownership) fail(w *walk, err error) error {
 // restartsAtOnce is how many passes in a row may begin again without a pause (P9, P17).
 const restartsAtOnce = 3
 
-// expire drops the cursor of p and begins a full pass (P17). Should that expire at once too, it waits as for a failure.
-func (o *ownership) expire(p *partition, now time.Time) error {
+// expire drops the cursor of p and begins a full pass (P17), or takes the cursor that the answer gave. Should that expire at
+// once too, it waits as for a failure.
+func (o *ownership) expire(p *partition, now time.Time, err error) error {
 	p.failures++
-	if err := o.filling.checkpoint(p, source.Expire(p.checkpoint()), now); err != nil {
+	cp := source.Expire(p.checkpoint())
+	if next, ok := source.CursorFrom(err); ok {
+		cp.Cursor = next
+	}
+	if err := o.filling.checkpoint(p, cp, now); err != nil {
 		return err
 	}
 	if p.failures > 1 {

@@ -356,6 +356,73 @@ func TestP17DeadPageTokenRestartsThePass(t *testing.T) {
 	}
 }
 
+// TestP17CursorFromTheAnswer: an answer that says where to begin instead is followed, from there on and with nothing before it.
+func TestP17CursorFromTheAnswer(t *testing.T) {
+	for status, do := range map[int]string{410: "expired", 409: "restart_pass"} {
+		t.Run(do, func(t *testing.T) {
+			b := lay(t)
+			shop, config := b.shelf()
+			var asked []string
+			shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				since := r.URL.Query().Get("since")
+				if len(asked) < 5 {
+					asked = append(asked, since)
+				}
+				switch since {
+				case "":
+					answer(w, http.StatusOK, map[string]any{"data": []any{row(1, "v", "a")}, "next": "old", "more": false})
+				case "old":
+					answer(w, status, map[string]any{"error": map[string]any{"begin": "new"}})
+				default:
+					answer(w, http.StatusOK, map[string]any{"data": []any{row(2, "v", "b")}, "next": "new", "more": false})
+				}
+				return true
+			})
+			s := settings{definition: opaque + fmt.Sprintf("    errors: [{status: %d, do: %s, cursor_from: error.begin}]\n", status, do), config: config}
+			c := b.start(s)
+			st := c.await("the new cursor", func(s capture.Status) bool {
+				return len(s.Partitions) > 0 && s.Partitions[0].Cursor == "new" && s.Partitions[0].Passes > 1
+			})
+			c.end()
+			if d := cmp.Diff([]string{"", "old", "new"}, asked[:3]); d != "" || st.Partitions[0].Complete {
+				t.Error(d, st.Partitions[0])
+			}
+			if d := cmp.Diff([]string{`1 r {"id":1,"v":"a"}`, `2 c {"id":2,"v":"b"}`}, sorted(b.lines("things"))); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestP14ParkedLookup: a lookup that the definition sets aside confirms nothing and stops nothing: the older version stays held.
+func TestP14ParkedLookup(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(row(1, "n", 2, "v", "new"), row(2, "n", 1, "v", "x"))
+	asked := 0
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if strings.HasPrefix(r.URL.Path, "/things/") {
+			asked++
+			answer(w, http.StatusForbidden, map[string]any{"error": "private"})
+			return true
+		}
+		return false
+	})
+	s := settings{definition: versioned + "    errors: [{status: 403, do: park_record}]\n    reconcile: {lookup: {path: \"/things/{{ key.id }}\"}}\n", config: config}
+	c := b.start(s)
+	c.passes(1)
+	shop.put(row(1, "n", 1, "v", "old"))
+	c.await("it is held", func(s capture.Status) bool { return s.Streams[0].Held == 1 })
+	shop.put(row(2, "n", 2, "v", "y"))
+	st := c.await("the other one's change", func(s capture.Status) bool { return counts(s).Updated >= 1 })
+	c.end()
+	if st.Partitions[0].Failures != 0 || asked == 0 {
+		t.Errorf("%+v, %d lookups", st.Partitions[0], asked)
+	}
+	if got := b.lines("things"); !slices.Contains(got, `2 u {"id":2,"n":2,"v":"y"}`) {
+		t.Errorf("%q", got)
+	}
+}
+
 func sorted(s []string) []string {
 	slices.Sort(s)
 	return s

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -116,6 +117,28 @@ func (s *signal) eval(resp *response, v *vars) (bool, error) {
 	}
 	return false, &cdc.Error{Op: "evaluate", Where: s.name, Err: err, Remedy: cdc.Halt, Scope: cdc.Stream,
 		Hint: "Correct `" + s.name + "` in the definition: a place that holds true, a number or a text, or an expression"}
+}
+
+// text returns the text or number that the signal's place holds.
+func (s *signal) text(resp *response, v *vars) (string, error) {
+	var x any
+	var err error
+	if s.place != nil {
+		x, err = bodyAt(resp, *s.place)
+	} else {
+		in := *v
+		in.response = resp
+		x, err = s.expr.eval(&in)
+	}
+	switch x := normal(x).(type) {
+	case string:
+		if x != "" {
+			return x, err
+		}
+	case int64:
+		return written(x)
+	}
+	return "", cmp.Or(err, fmt.Errorf("it is %s, not a text or a whole number", kindOf(normal(x))))
 }
 
 func truth(x any) (bool, error) {

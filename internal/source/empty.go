@@ -1,7 +1,6 @@
 package source
 
 import (
-	"net/http"
 	"time"
 
 	"tidemark/internal/cdc"
@@ -101,7 +100,7 @@ func (s *splitter) compareEarlier(next *Position) error {
 // vouched compares an empty answer with the lookup of the record that it should have shown (P11).
 func (s *splitter) vouched() error {
 	next, w := &s.page.Next, s.witnesses[s.pos.partition.Name]
-	gone := s.resp.Status == http.StatusNotFound || s.resp.Status == http.StatusGone
+	gone := missing(s.resp) || parks(s.request.judge(s.resp, &s.vars, true))
 	contradicted := false
 	if !gone {
 		var err error

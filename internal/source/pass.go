@@ -417,7 +417,17 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 	case vouching:
 		w := r.splitter.witnesses[pos.partition.Name]
 		req, err := r.Lookup(w.stream, []byte(w.key))
-		return req, pos.wrap(err)
+		if err != nil {
+			return nil, pos.wrap(err)
+		}
+		judge := req.Judge
+		req.Judge = func(resp *fetch.Response) error {
+			if err := judge(resp); !parks(err) {
+				return err
+			}
+			return nil // it bears no witness
+		}
+		return req, nil
 	}
 	v := pos.variables()
 	list := &r.list
@@ -449,7 +459,7 @@ func (r *Request) send(c *call, v *vars) (*fetch.Request, error) {
 	seen := *v
 	return &fetch.Request{
 		Method: method, URL: url, Header: header, Body: body, Cost: float64(cost), Flow: r.Name,
-		Judge: func(resp *fetch.Response) error { return r.judge(resp, &seen) },
+		Judge: func(resp *fetch.Response) error { return r.judge(resp, &seen, v.key != nil) },
 	}, nil
 }
 

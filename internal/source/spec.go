@@ -225,6 +225,7 @@ type errorAction string
 
 const (
 	doRetry         errorAction = "retry"
+	doParkRecord    errorAction = "park_record" // of requests for one record: a lookup
 	doSkipPartition errorAction = "skip_partition"
 	doRestartPass   errorAction = "restart_pass"
 	doExpired       errorAction = "expired"
@@ -236,6 +237,7 @@ type errorRule struct {
 	status []int   // empty: any
 	when   *signal // nil: always
 	do     errorAction
+	from   *signal // cursor_from: where the answer says the next pass should begin; nil: it does not
 	hint   string
 }
 

@@ -653,7 +653,7 @@ func (s *streamReader) errorRules(n *yaml.Node) {
 		return
 	}
 	for _, c := range n.Content {
-		f := s.fields(c, "an error rule", []string{"status", "when", "do", "hint"}, []string{"cursor_from"})
+		f := s.fields(c, "an error rule", []string{"status", "when", "do", "cursor_from", "hint"}, nil)
 		if f == nil {
 			continue
 		}
@@ -664,15 +664,26 @@ func (s *streamReader) errorRules(n *yaml.Node) {
 		if f["status"] == nil && f["when"] == nil {
 			s.fail(c, "an error rule needs `status`, `when` or both")
 		}
-		switch do := f["do"]; {
-		case do == nil:
-			s.fail(c, "an error rule needs `do`: retry, skip_partition, restart_pass, expired or halt")
-		case do.Value == "park_record":
-			s.fail(do, "do: park_record is not supported yet: this version has retry, skip_partition, restart_pass, expired and halt")
-		default:
-			rule.do = errorAction(s.choice(do, "do", "retry", "skip_partition", "restart_pass", "expired", "halt"))
+		if f["do"] == nil {
+			s.fail(c, "an error rule needs `do`: retry, park_record, skip_partition, restart_pass, expired or halt")
 		}
+		rule.do = errorAction(s.choice(f["do"], "do", "retry", "park_record", "skip_partition", "restart_pass", "expired", "halt"))
+		s.cursorFrom(&rule, f["cursor_from"])
 		s.b.request.errors = append(s.b.request.errors, rule)
+	}
+}
+
+// cursorFrom reads where an answer says that the next pass should begin (P17).
+func (s *streamReader) cursorFrom(rule *errorRule, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	rule.from = s.signal(n, "cursor_from", s.in("an answer", answerNames...))
+	if rule.do != doExpired && rule.do != doRestartPass {
+		s.fail(n, "cursor_from says where the pass begins anew, so it stands beside `do: expired` or `do: restart_pass`")
+	}
+	if in := s.b.request.incremental; in == nil || in.kind == timestampCursor {
+		s.fail(n, "cursor_from needs an opaque cursor or a sequence: a timestamp comes from records (P3)")
 	}
 }
 
@@ -753,6 +764,10 @@ func (s *streamReader) together() {
 		if c.wrong {
 			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
 		}
+	}
+	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup })
+	if n := s.f["errors"]; !one && slices.ContainsFunc(req.errors, func(r errorRule) bool { return r.do == doParkRecord }) {
+		s.fail(n, "do: park_record is about requests for one record, and stream %s has no lookup", s.name.Value)
 	}
 	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
 		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
