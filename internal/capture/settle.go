@@ -180,6 +180,10 @@ func (o *ownership) plan(p *partition, now time.Time) {
 	if o.planKin(p, now) {
 		return
 	}
+	if at, ok := p.request.Scheduled(now); ok {
+		o.schedule.at(&p.poll, at)
+		return
+	}
 	every, err := o.every(p, now)
 	if err != nil {
 		o.haltPartition(p, err)
@@ -201,6 +205,7 @@ func (o *ownership) planAll(now time.Time) error {
 		switch cp := p.committed; {
 		case o.planRestored(p, now): // P21
 		case p.halted != nil:
+		case o.timed(p, now):
 		case cp.Passes == 0, cp.Anchor != "", p.interrupted:
 			o.schedule.at(&p.poll, now)
 		case p.failures > 0:
@@ -220,6 +225,21 @@ func (o *ownership) planAll(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// timed puts a partition with a schedule into its place: it waits for its next moment, the first time too. A pass that was cut,
+// or failed, or whose moment went by while nobody was there to see it, is not left for that.
+func (o *ownership) timed(p *partition, now time.Time) bool {
+	cp := p.committed
+	at, ok := p.request.Scheduled(now)
+	if !ok || cp.Anchor != "" || p.interrupted || p.failures > 0 {
+		return false
+	}
+	if missed, _ := p.request.Scheduled(cp.Ended); cp.Passes > 0 && !missed.After(now) {
+		return false
+	}
+	o.schedule.at(&p.poll, at)
+	return true
 }
 
 // startWithin is the time over which a start spreads the partitions that have been read before, at most.

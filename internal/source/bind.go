@@ -573,6 +573,14 @@ func (r *Request) vars(p Partition, now time.Time) vars {
 	return vars{partition: p.Values, config: r.source.config, now: now, page: r.paginator.firstPage}
 }
 
+// Scheduled returns the first moment after a time at which the request is to be polled; false where an interval says when (P22).
+func (r *Request) Scheduled(after time.Time) (time.Time, bool) {
+	if r.Interval.cron == nil {
+		return time.Time{}, false
+	}
+	return r.Interval.cron.next(after), true
+}
+
 // Every returns how often p is polled at the moment now (server-corrected), which rules by expression evaluate anew.
 func (r *Request) Every(p Partition, now time.Time) (time.Duration, error) {
 	for _, rule := range r.Interval.rules {

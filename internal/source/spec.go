@@ -251,6 +251,7 @@ type lookup struct {
 type Interval struct {
 	fixed time.Duration
 	rules []intervalRule // evaluated in order, anew each minute; empty: fixed
+	cron  *timetable     // not nil: at these moments, instead (P22)
 }
 
 type intervalRule struct {

@@ -578,7 +578,8 @@ func (s *splitter) close() error {
 	page.Checkpoint = &page.checkpoint
 	page.Recent = next.recent.list(next)
 	cp, saved := &next.checkpoint, &next.saved
-	page.Quiet = page.Recent == nil && saved.Passes > 0 && cp.Cursor == saved.Cursor && cp.Request == saved.Request &&
+	page.Quiet = page.Recent == nil && s.request.Interval.cron == nil && // a restart must know which of the scheduled passes was missed
+		saved.Passes > 0 && cp.Cursor == saved.Cursor && cp.Request == saved.Request &&
 		cp.Drifting == saved.Drifting && cp.Validator == saved.Validator && cp.Deep.Equal(saved.Deep) && (!page.Done || saved.Anchor == "")
 	if !page.Quiet {
 		next.saved = next.checkpoint

@@ -41,8 +41,8 @@ const (
 var (
 	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
 		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
-		"errors", "interval", "topic", "retention"}
-	laterKeys = []string{"hydrate", "schedule", "files"}
+		"errors", "interval", "schedule", "topic", "retention"}
+	laterKeys = []string{"hydrate", "files"}
 	// requestNames are what a request's templates may speak of.
 	requestNames = []string{"cursor", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
@@ -688,7 +688,10 @@ func (s *streamReader) cursorFrom(rule *errorRule, n *yaml.Node) {
 }
 
 func (s *streamReader) interval(n *yaml.Node) {
-	s.b.request.Interval = Interval{fixed: defaultEvery}
+	s.b.request.Interval = Interval{fixed: defaultEvery, cron: s.timetable(s.f["schedule"], "schedule")}
+	if n != nil && s.f["schedule"] != nil {
+		s.fail(s.f["schedule"], "stream %s has both `schedule` and `interval` (`interval: null` removes one that `defaults` gives)", s.name.Value)
+	}
 	if n == nil {
 		return
 	}
