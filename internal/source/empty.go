@@ -49,7 +49,7 @@ func (s *splitter) nothing(next *Position) error {
 			"The filter does not find what it is anchored on: check the time format, `inclusive`, `granularity` and the credential's rights; a state that the list leaves out is named by `reconcile.lookup.gone`",
 			"asked for records from %s on and got none, twice, although there is one", next.anchor.text)
 	}
-	next.stage = earlier
+	next.stage, next.pane = earlier, next.opening
 	next.restart()
 	return nil
 }

@@ -20,7 +20,9 @@ type walk struct {
 	again int  // walks after the first
 	drift bool // this walk showed a sign of drift
 	stale int  // pages in a row that showed nothing but what pages before them showed
-	lost  bool // too many keys to notice a second sighting: the pass proves nothing missing
+	// before says that a window before this one drifted (P15).
+	before bool
+	lost   bool // too many keys to notice a second sighting: the pass proves nothing missing
 }
 
 // note remembers a key, as long as there is room.
@@ -169,8 +171,17 @@ func (s *splitter) declaredEnd() (bool, error) {
 	return a == ended, err
 }
 
-// turn turns to the next page, or reports that there is none (P10).
+// turn turns to the next page, or to the next window's first (P15), or reports that there is none.
 func (s *splitter) turn(next *Position) (end bool, err error) {
+	end, err = s.turnPage(next)
+	if err != nil || !end || next.walk.drift && next.walk.again < rewalks { // P9: this window is walked again
+		return end, err
+	}
+	return s.slide(next)
+}
+
+// turnPage turns to the next page, or reports that there is none (P10).
+func (s *splitter) turnPage(next *Position) (end bool, err error) {
 	a, err := s.said()
 	if err != nil {
 		return false, err
@@ -181,14 +192,14 @@ func (s *splitter) turn(next *Position) (end bool, err error) {
 	case linkPaginator:
 		return s.turnLink(next, a)
 	case pagePaginator:
-		return s.turnPage(next, a)
+		return s.turnNumber(next, a)
 	case offsetPaginator:
 		return s.turnOffset(next, a)
 	}
 	return true, nil
 }
 
-func (s *splitter) turnPage(next *Position, a answer) (bool, error) {
+func (s *splitter) turnNumber(next *Position, a answer) (bool, error) {
 	if a == ended {
 		return true, nil
 	}

@@ -97,6 +97,8 @@ type Position struct {
 	lower    mark // timestamp: where the pass began, `cursor` in templates
 	anchor   mark // keyset: the last record's cursor
 	from     mark // keyset: what is asked for so that the anchor's records come again
+	pane     pane // of windows, the one that is read (P15)
+	opening  pane // the first one
 	high     mark // the largest cursor that may become the partition's (P3)
 	owes     bool // an honest answer shows at least one record (P11)
 	suspect  bool // the last empty answer was contradicted (P11)
@@ -210,6 +212,7 @@ func (p *Position) beginTimestamp(resumed bool) error {
 		p.lower = inc.unfolded(inc.base(cp.Since, p.high), back)
 	}
 	p.owes = !p.lower.isZero()
+	p.openWindows()
 	p.anchor, p.from = p.lower, p.lower
 	if resumed && r.paginator.kind == keysetPaginator {
 		if p.anchor, err = p.parse(cp.Anchor); err != nil {
@@ -372,7 +375,7 @@ func (p *Position) variables() vars {
 	if inc == nil {
 		return v
 	}
-	if (p.fresh || p.stage == measuring) && inc.start != nil {
+	if (p.fresh && p.pane.from.isZero() || p.stage == measuring) && inc.start != nil {
 		v.start = inc.start
 	}
 	if p.stage == measuring {
@@ -381,8 +384,14 @@ func (p *Position) variables() vars {
 	switch inc.kind {
 	case timestampCursor:
 		lower, from := p.lower, p.from
-		if p.stage == earlier {
+		switch {
+		case p.stage == earlier: // P11: what the whole pass should have shown
 			lower, from = p.before(lower), p.before(from)
+		case !p.pane.from.isZero():
+			lower = p.pane.from
+		}
+		if p.stage != earlier {
+			v.cursorEnd = inc.sendable(p.pane.until)
 		}
 		v.cursor, v.anchor = inc.sendable(lower), inc.sendable(from)
 	case sequenceCursor:

@@ -134,7 +134,7 @@ type Request struct {
 }
 
 // uses says which names the request's templates mention, so that what is not asked for is not computed.
-type uses struct{ cursor, anchor, start, pageToken, offset, page, tiePage, last, now bool }
+type uses struct{ cursor, cursorEnd, anchor, start, pageToken, offset, page, tiePage, last, now bool }
 
 // selection says where records of one stream lie in an answer.
 type selection struct {
@@ -199,6 +199,7 @@ type incremental struct {
 	settle      time.Duration // P3
 	deepEvery   time.Duration // 0: never (P12)
 	deepSpan    time.Duration
+	window      time.Duration // 0: none (P15)
 	// start is where to begin without a cursor, already of its type: a text or a number as the request sends it; nil: none.
 	start          any
 	startTime      time.Time    // timestamp: start as an instant; zero where there is none

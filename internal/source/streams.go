@@ -44,7 +44,7 @@ var (
 		"errors", "interval", "schedule", "topic", "retention"}
 	laterKeys = []string{"hydrate", "files"}
 	// requestNames are what a request's templates may speak of.
-	requestNames = []string{"cursor", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
+	requestNames = []string{"cursor", "cursor_end", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
 	defaultEvery = 5 * time.Minute
 )
@@ -450,8 +450,8 @@ func (s *streamReader) incremental(n *yaml.Node) {
 		return
 	}
 	keys := []string{"type", "cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle",
-		"start", "next", "more", "checkpoint", "head"}
-	f := s.fields(n, "incremental", keys, []string{"window"})
+		"window", "start", "next", "more", "checkpoint", "head"}
+	f := s.fields(n, "incremental", keys, nil)
 	if f == nil {
 		return
 	}
@@ -465,7 +465,7 @@ func (s *streamReader) incremental(n *yaml.Node) {
 		return
 	}
 	allowed := map[string][]string{
-		"timestamp": {"cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle", "start"},
+		"timestamp": {"cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle", "window", "start"},
 		"opaque":    {"next", "more", "start", "checkpoint", "head"},
 		"sequence":  {"next", "more", "start", "checkpoint", "head", "lookback"},
 	}[kind]
@@ -502,6 +502,9 @@ func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *y
 	}
 	in.lookback = s.duration(f["lookback"], "lookback", time.Minute)
 	in.settle = s.duration(f["settle"], "settle", 0)
+	if in.window = s.positive(f["window"], "window", 0); in.window > 0 && in.window <= in.granularity {
+		s.fail(f["window"], "window must be longer than granularity (%s)", in.granularity)
+	}
 	if d := f["deep_lookback"]; d != nil {
 		deep := s.fields(d, "deep_lookback", []string{"every", "span"}, nil)
 		in.deepEvery, in.deepSpan = s.positive(deep["every"], "every", 0), s.positive(deep["span"], "span", 0)
@@ -762,6 +765,10 @@ func (s *streamReader) together() {
 		at    *yaml.Node
 		what  string
 	}{
+		{u.cursorEnd && (in == nil || in.window == 0), s.name, "the request has {{ cursor_end }}, but `incremental` has no `window`: it would never be sent"},
+		{in != nil && in.window > 0 && !u.cursorEnd, s.f["incremental"], "incremental has a window, but no {{ cursor_end }} in the request: each would list everything to the end"},
+		{in != nil && in.window > 0 && (p.kind == keysetPaginator || p.stable || req.spooled()), s.f["incremental"],
+			"incremental has a window, which keyset, stable tokens and newest-first logs have no use for: they go on where they were, or are held back whole"},
 		{in == nil && (u.cursor || u.start), s.name, "the request has {{ cursor }} or {{ start }}, but the stream has no `incremental`: it would never be sent"},
 	} {
 		if c.wrong {
@@ -824,7 +831,7 @@ func (s *streamReader) keyset(u uses, p *paginator, in *incremental, n *yaml.Nod
 }
 
 func (u *uses) add(root string) {
-	for name, to := range map[string]*bool{"cursor": &u.cursor, "anchor": &u.anchor, "start": &u.start, "page_token": &u.pageToken,
+	for name, to := range map[string]*bool{"cursor": &u.cursor, "cursor_end": &u.cursorEnd, "anchor": &u.anchor, "start": &u.start, "page_token": &u.pageToken,
 		"offset": &u.offset, "page": &u.page, "tie_page": &u.tiePage, "last": &u.last, "now": &u.now} {
 		if name == root {
 			*to = true
