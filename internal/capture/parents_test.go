@@ -180,6 +180,13 @@ func TestP21ChildrenAppear(t *testing.T) {
 	if d := cmp.Diff(want, sorted(b.lines("items"))); d != "" {
 		t.Error(d)
 	}
+	for _, tx := range b.transactions() {
+		for _, r := range tx.records {
+			if r.Topic == "test.c.events" && r.Value == nil && len(tx.of("test.offsets", "cursor/c/items/event=2")) != 1 {
+				t.Error("the parent's tombstone and its children's loss are not one transaction")
+			}
+		}
+	}
 	b.audit(b.sourceOf(s), false)
 }
 
@@ -326,10 +333,13 @@ func TestP21LostMarkIsMadeAgain(t *testing.T) {
 			b.has("items", `[1,"x"] r {"id":"x"}`)
 			b.until("no mark", func() bool { return !b.child("event=1").Pending })
 			b.wire.strikes(lost(what, 1))
+			api.fail("/events/1/items", 503) // no pass of the child's stands in for its mark
 			api.list("/events/1/items", row("x"), row("y"))
 			api.list("/events", row(1, "touched", 2))
+			c.await("an ownership after the first", func(s capture.Status) bool { return s.Reopened > 0 && s.Phase.Name == "running" })
+			b.until("the mark", func() bool { return b.child("event=1").Pending })
+			api.fail("/events/1/items", 0)
 			b.has("items", `[1,"y"] c {"id":"y"}`)
-			c.await("an ownership after the first", func(s capture.Status) bool { return s.Reopened > 0 })
 			c.end()
 			b.audit(b.sourceOf(s), false)
 		})

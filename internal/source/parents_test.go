@@ -311,7 +311,7 @@ func TestP21ParentGone(t *testing.T) {
 		v      vars
 		gone   bool
 	}{{404, vars{}, true}, {404, vars{cursor: "x"}, true}, {410, vars{}, true}, {410, vars{cursor: "x"}, false}, {403, vars{}, false}} {
-		err := r.judge(&fetch.Response{Status: c.status, Header: http.Header{}, Body: []byte(`{"code":"not_found"}`)}, &c.v)
+		err := r.judge(&fetch.Response{Status: c.status, Header: http.Header{}, Body: []byte(`{"code":"not_found"}`)}, &c.v, false)
 		if got := errors.Is(err, ErrParentGone); got != c.gone {
 			t.Errorf("%d: %v", c.status, err)
 		}
@@ -319,7 +319,7 @@ func TestP21ParentGone(t *testing.T) {
 			t.Errorf("%d reaches the %s", c.status, scope)
 		}
 	}
-	err := s.Requests[0].judge(&fetch.Response{Status: 404, Header: http.Header{}}, &vars{})
+	err := s.Requests[0].judge(&fetch.Response{Status: 404, Header: http.Header{}}, &vars{}, false)
 	if _, scope := cdc.Verdict(err); scope != cdc.Stream || errors.Is(err, ErrParentGone) {
 		t.Errorf("404 of a stream without parents: %v", err)
 	}
