@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -132,6 +133,41 @@ streams:
 	}
 	s.want(1, append(args, "--partition", "shop=b"), `["b","b"]`)
 	s.want(2, append(args, "--partition", "shop=c"), "it has shop=a shop=b")
+}
+
+// P21: the children of the first parent are tried with it, those of a given one without.
+func TestSourcesTestOfChildren(t *testing.T) {
+	s := &stage{T: t}
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked = append(asked, q.URL.Path)
+		w.Header().Set("Content-Type", "application/json")
+		rows := []any{map[string]any{"id": 7, "slug": "spring ball"}, map[string]any{"id": 8, "slug": "x"}}
+		if q.URL.Path == "/none" {
+			rows = []any{}
+		}
+		_ = json.NewEncoder(w).Encode(rows)
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "gala.yaml")
+	text := `source: gala
+config: {url: {}, events: {default: events}}
+base_url: "{{ config.url }}"
+authenticator: {type: none}
+streams:
+  items: {path: "/{{ partition.event.slug }}/items", partition: {event: {stream: events, by: slug}}, records: ., primary_key: id}
+  events: {path: "/{{ config.events }}", records: ., primary_key: id}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"sources", "test", file, "--config", "url=" + server.URL}
+	s.want(0, args, "items, partition event=spring+ball (of the first parent", `["spring ball",7]`, "nothing would be published again")
+	s.want(0, append(args, "--stream", "items", "--partition", "event=other"), `["other",7]`)
+	if !slices.Contains(asked, "/other/items") || strings.Count(strings.Join(asked, " "), "/events") != 2 {
+		t.Errorf("asked for %q", asked)
+	}
+	s.want(0, append(args, "--config", "events=none"), "items: nothing was asked for: no parent was read")
 }
 
 // (9): a test does not spend the refresh token of a grant that rotates.

@@ -224,8 +224,9 @@ func doing(part capture.PartitionStatus, now time.Time) string {
 		if part.Stage != "" && part.Stage != "page" {
 			what += " (" + part.Stage + ")"
 		}
-	case part.Due.IsZero():
+	case part.Due.IsZero() && part.State == "":
 		what = "waiting"
+	case part.Due.IsZero():
 	case part.Due.Before(now):
 		what = "due"
 	default:
@@ -233,6 +234,9 @@ func doing(part capture.PartitionStatus, now time.Time) string {
 	}
 	if part.Drifting {
 		what += ", drifting"
+	}
+	if part.State != "" { // P21
+		what = strings.TrimSuffix(part.State+", "+what, ", ")
 	}
 	return what
 }

@@ -34,10 +34,12 @@ func TestStatusShowsTroubleWithHints(t *testing.T) {
 		Partitions: []capture.PartitionStatus{
 			{Stream: "people", Name: "-", Cursor: "2026", Halted: "bad page", Passes: 3, LastPass: now.Add(-2 * time.Minute)},
 			{Stream: "calls", Name: "view=x", Failures: 2, LastError: "timed out", Hint: "Wait", Reading: true, Stage: "tie", Drifting: true},
+			{Stream: "items", Name: "event=1", State: "parent gone?", Due: now.Add(time.Hour)},
+			{Stream: "items", Name: "event=2", State: "parent gone"},
 		},
 	}}}}, now)
 	for _, text := range []string{"! group: no group", "! another deployment", "! paused until 2026-01-31T13:00:00Z: 429", "! people: bad page\n    → Mend it", "owned anew 2 times",
-		"calls view=x: timed out (2 failed in a row)\n    → Wait", "reading (tie), drifting", "2m ago", "running since 1h ago", "deletions wait"} {
+		"calls view=x: timed out (2 failed in a row)\n    → Wait", "reading (tie), drifting", "2m ago", "running since 1h ago", "deletions wait", "parent gone?, due in 1h0m0s", "parent gone\n"} {
 		if !strings.Contains(out.String(), text) {
 			t.Errorf("no %q in\n%s", text, out.String())
 		}

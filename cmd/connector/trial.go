@@ -76,8 +76,12 @@ func sourcesTest(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer r.close()
-	for _, request := range src.Requests {
-		if err := r.try(ctx, request, t); err != nil {
+	for _, request := range r.order(t) {
+		of := t
+		if t.stream != "" && request.Name != t.stream {
+			of.partition, of.since = "", ""
+		}
+		if err := r.try(ctx, request, of); err != nil {
 			return err
 		}
 	}
@@ -88,6 +92,28 @@ func sourcesTest(ctx context.Context, p *program, args []string) error {
 		return errVerdict
 	}
 	return nil
+}
+
+// order returns the requests to try: parents first, since their children are found in what they answer. Where the partition is
+// given, its parents are not asked.
+func (r *trial) order(t trialFlags) []*source.Request {
+	depth := func(request *source.Request) (n int) {
+		for l := request.Lineage(); l != nil && l.Parent != nil; n++ {
+			parent := l.Parent.Index
+			l = nil
+			for _, other := range r.src.Requests {
+				if other.Streams[0].Index == parent {
+					l = other.Lineage()
+				}
+			}
+		}
+		return n
+	}
+	all := slices.Clone(r.src.Requests)
+	slices.SortStableFunc(all, func(a, b *source.Request) int { return depth(a) - depth(b) })
+	return slices.DeleteFunc(all, func(request *source.Request) bool {
+		return t.partition != "" && t.stream != "" && request.Name != t.stream
+	})
 }
 
 // bind fills in the definition with the settings of the command line. A replay needs no secrets.
@@ -108,6 +134,9 @@ func (t *trialFlags) bind(p *program, name string) (*source.Source, error) {
 	o := source.Overrides{Anonymous: t.replay != "" || t.access != ""}
 	if t.stream != "" {
 		o.Streams = map[string]source.StreamOverride{t.stream: {}}
+		for _, name := range d.Ancestors(t.stream) {
+			o.Streams[name] = source.StreamOverride{}
+		}
 	}
 	src, err := d.Bind("test", config, o)
 	var e *cdc.Error
@@ -160,12 +189,13 @@ type trial struct {
 	now      time.Time
 	records  int
 	failed   bool
-	broken   error // a recording that could not be written
+	broken   error                                // a recording that could not be written
+	children map[*source.Request]source.Partition // of the first parent that was read (P21)
 }
 
 // open makes the way to the API, or to what was recorded of it.
 func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
-	r := &trial{p: p, src: src, now: time.Now().UTC(), records: t.records}
+	r := &trial{p: p, src: src, now: time.Now().UTC(), records: t.records, children: map[*source.Request]source.Partition{}}
 	secrets := slices.Clone(src.Secrets)
 	var access cdc.Secret
 	if t.access != "" {
@@ -306,7 +336,11 @@ const remembered = 10_000
 
 // try reads a request twice.
 func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) error {
-	spec, note, err := choose(request, t.partition)
+	spec, note, err := choose(request, t.partition, r.children[request])
+	if errors.Is(err, errNoParent) {
+		r.say("%s: nothing was asked for: %v", request.Name, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -385,9 +419,17 @@ func (n *tested) String() string {
 	return strings.Join(parts, ", ") + "; cursor " + orDash(n.checkpoint.Cursor)
 }
 
-// choose returns the partition to read, and how it is named to people.
-func choose(request *source.Request, wanted string) (source.Partition, string, error) {
+var errNoParent = errors.New("no parent was read whose children could be; --stream STREAM --partition name=value gives one")
+
+// choose returns the partition to read, and how it is named to people. child is one of the first parent that was read.
+func choose(request *source.Request, wanted string, child source.Partition) (source.Partition, string, error) {
 	all := request.Partitions()
+	if wanted == "" && len(all) == 0 {
+		if child.Name == "" {
+			return child, "", errNoParent
+		}
+		return child, fmt.Sprintf(", partition %s (of the first parent, --partition chooses)", child.Name), nil
+	}
 	if wanted == "" {
 		if len(all) == 1 && all[0].Name == cdc.NoPartition {
 			return all[0], "", nil
@@ -405,6 +447,11 @@ func choose(request *source.Request, wanted string) (source.Partition, string, e
 			return p, ", partition " + p.Name, nil
 		}
 		names = append(names, p.Name)
+	}
+	if l := request.Lineage(); l != nil { // P21: of a parent that need not have been read
+		if p, ok := request.Revive(cdc.PartitionName(values), l.Named(values[l.Name()])); ok {
+			return p, ", partition " + p.Name, nil
+		}
 	}
 	return source.Partition{}, "", fmt.Errorf("%w: stream %s has no partition %s: it has %s", errUsage, request.Name, wanted, clipped(strings.Join(names, " "), 300))
 }
@@ -496,6 +543,7 @@ func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 	for i := range page.Records {
 		rec := &page.Records[i]
 		n.records++
+		b.beget(rec, page.Body)
 		op, why := b.decide(n, rec, page.Body, passes)
 		if op == "" && rec.Err == nil && why == "" || shown >= b.trial.records && (rec.Err == nil || b.again) {
 			continue
@@ -516,6 +564,25 @@ func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 	}
 	if more := len(page.Records) - shown; more > 0 && !b.again {
 		b.say("  … and %d more", more)
+	}
+}
+
+// beget notes the children of the first parent (P21).
+func (b *trialRequest) beget(rec *source.Record, body []byte) {
+	if rec.Kind != source.Live {
+		return
+	}
+	for _, l := range b.streams[rec.Stream].spec.Children {
+		if _, ok := b.children[l.Child]; ok {
+			continue
+		}
+		fields, err := l.Sight(rec, body)
+		if err != nil || fields == nil {
+			continue // Split has said what is wrong with it, or it has no children
+		}
+		if parts, err := l.Partitions(fields); err == nil && len(parts) > 0 {
+			b.children[l.Child] = parts[0]
+		}
 	}
 }
 

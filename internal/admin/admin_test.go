@@ -178,6 +178,22 @@ func TestD3PageShowsListings(t *testing.T) {
 	})
 }
 
+// TestPageShowsParents: a partition whose parent is not there says so instead of when it is due (P21).
+func TestPageShowsParents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fleet(t, "running")
+		c := &f.status.Connections[0]
+		c.Partitions = append(c.Partitions, capture.PartitionStatus{Stream: "people", Name: "event=1", State: "parent gone"},
+			capture.PartitionStatus{Stream: "people", Name: "event=2", State: "parent gone?", Due: time.Now().Add(time.Hour), LastError: "404"})
+		page := get(t, New(Options{Fleet: f}), "/").Body.String()
+		for _, want := range []string{"parent gone<", "parent gone? asked again in 60 min"} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the page does not say %q", want)
+			}
+		}
+	})
+}
+
 // TestD2AlarmsLeaveHealthAlone: a restart would complete no listing and approve no deletion.
 func TestD2AlarmsLeaveHealthAlone(t *testing.T) {
 	f := fleet(t, "running")

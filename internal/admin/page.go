@@ -413,6 +413,10 @@ func partitionOf(p capture.PartitionStatus, now time.Time) partitionView {
 		if p.LastError != "" {
 			pv.Tone = warn
 		}
+	case p.State != "": // P21
+		if pv.State, pv.Tone = p.State, idle; !p.Due.IsZero() {
+			pv.State, pv.Tone = p.State+" asked again "+pv.Due.Text, warn
+		}
 	case p.LastError != "":
 		pv.State, pv.Tone = "tried again "+pv.Due.Text, warn
 	case !p.Due.IsZero():

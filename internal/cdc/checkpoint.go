@@ -41,8 +41,9 @@ type Checkpoint struct {
 	Deleted map[string]int64 `json:"deleted,omitempty"`
 	// Drifting marks a partition whose numbered pages never held still (P9).
 	Drifting bool `json:"drifting,omitempty"`
-	// Parent holds those fields of the parent record that the child's templates and cadence use; Pending is set when the
-	// parent was sighted as changed and cleared by the finished child pass (P21).
+	// Parent holds those fields of the parent record that the child's templates and cadence use, as "event.startTime", and under
+	// "event" who the parents are; Pending is set when the parent was sighted as changed and cleared by the finished child
+	// pass (P21).
 	Parent  map[string]json.RawMessage `json:"parent,omitempty"`
 	Pending bool                       `json:"pending,omitempty"`
 }

@@ -19,6 +19,6 @@
 //
 // Files: yaml.go reads nodes strictly; definition.go and streams.go are the language's keys; expr.go, condition.go and
 // functions.go its expressions; template.go its templates and requests; time.go its times (P16); bind.go settings;
-// fingerprint.go what may be reused after a change (P23); spec.go what passes build on. The rest are passes: pass.go,
+// parents.go partitions that are records of another stream (P21); fingerprint.go what may be reused after a change (P23); spec.go what passes build on. The rest are passes: pass.go,
 // split.go and one file for each way of paging.
 package source

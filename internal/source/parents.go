@@ -164,6 +164,15 @@ func (b *blueprint) parent() string {
 	return ""
 }
 
+// Ancestors returns the streams whose records a stream's partitions are, the nearest first (P21).
+func (d *Definition) Ancestors(stream string) []string {
+	var out []string
+	for b, _ := d.stream(stream); b != nil && b.parent() != ""; b, _ = d.stream(b.parent()) {
+		out = append(out, b.parent())
+	}
+	return out
+}
+
 // related reports whether p's stream may be the parent of b: it is there, and b is not among its own ancestors.
 func (r *linter) related(d *Definition, b *blueprint, p *parentage) bool {
 	child := b.request.Name
@@ -341,6 +350,15 @@ func (l *Lineage) Sight(rec *Record, body []byte) (map[string]json.RawMessage, e
 			"stream %s: %w", l.Child.Name, err)
 	}
 	return fields, nil
+}
+
+// Named returns what is known of a parent by a partition's text alone; nil where its value has several fields.
+func (l *Lineage) Named(text string) map[string]json.RawMessage {
+	raw, err := appendJSON(nil, text)
+	if l.by != 1 || err != nil {
+		return nil
+	}
+	return map[string]json.RawMessage{l.stored(l.fields[0]): raw}
 }
 
 // choice rebuilds a value of the dimension from what is kept of a parent.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -353,5 +354,26 @@ func TestP23ParentsInTheFingerprint(t *testing.T) {
 	}
 	if print("{item: {stream: items}}", "{item: {stream: items, when: changed, fields: [name]}}") != base {
 		t.Error("when and fields change the key")
+	}
+}
+
+// P21: a list in the file of connections may hold maps; {file: PATH} stays what it was.
+func TestP21MapsInTheFileOfConnections(t *testing.T) {
+	text := `- name: east
+  source: salesloft
+  config: {event_ids: [x, 7, {id: "${ID}", start: 5, place: {file: PATH}}]}
+`
+	file := t.TempDir() + "/place"
+	if err := os.WriteFile(file, []byte("hall\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) (string, bool) { return "y", name == "ID" }
+	got, err := ParseConnections("c.yaml", []byte(strings.Replace(text, "PATH", file, 1)), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []any{"x", int64(7), map[string]any{"id": "y", "start": int64(5), "place": "hall"}}
+	if d := cmp.Diff(want, got[0].Config["event_ids"]); d != "" {
+		t.Error(d)
 	}
 }
