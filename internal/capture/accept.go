@@ -242,7 +242,7 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 		}
 	}
 	if rec.Same { // the bytes are those of last time
-		o.unexcept(s, rec.Key)
+		o.unexcept(s, rec.Key, rec.Version)
 		s.total.Suppressed++
 		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}, o.generation)
 		return nil
@@ -324,7 +324,7 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 			e.Version = rec.Version // P14
 		}
 		o.store(s, rec.Key, rec.KeyHash, e)
-		o.unexcept(s, rec.Key)
+		o.unexcept(s, rec.Key, rec.Version)
 		return true, nil
 	}
 	if known.Hash != rec.Hash {
@@ -332,7 +332,7 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 	}
 	s.total.Suppressed++
 	s.table.Touch(rec.Key, rec.KeyHash, hint, o.generation) // a suppressed record raises the known version in memory (P14)
-	o.unexcept(s, rec.Key)
+	o.unexcept(s, rec.Key, rec.Version)
 	return true, nil
 }
 
@@ -389,7 +389,7 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,
 		Partition: s.ordinal(w.partition.spec.Name), Rules: s.rules,
 	})
-	o.unexcept(s, rec.Key)
+	o.unexcept(s, rec.Key, rec.Version)
 	return nil
 }
 

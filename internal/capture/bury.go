@@ -5,8 +5,10 @@ import (
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/codec"
+	"tidemark/internal/kafka"
 	"tidemark/internal/offsets"
 	"tidemark/internal/reconcile"
+	"tidemark/internal/record"
 	"tidemark/internal/state"
 )
 
@@ -51,7 +53,7 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 			Hash: uint64(now.Unix()), Version: d.version, Flags: state.Grave, Partition: d.known.Partition, Rules: s.rules,
 		})
 	}
-	o.unexcept(s, d.key)
+	o.unexcept(s, d.key, cdc.Version{})
 	if leave.Reason() != cdc.Orphan {
 		cp := p.checkpoint()
 		cp.Deleted = counted(cp.Deleted, now)
@@ -60,6 +62,34 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 		}
 	}
 	return o.bereave(s, d.key, d.hash) // P21
+}
+
+// exhume removes the graves of s that are older than consumers can see a tombstone: nothing stale is expected any more (D7). It
+// stages what the batch has room for; the rest follows.
+func (o *ownership) exhume(s *stream, now time.Time) {
+	if s.table.Graves() == 0 {
+		return
+	}
+	for key, e := range s.table.All() {
+		if o.bound.Full(o.filling.records) {
+			return
+		}
+		h := record.KeyHash(key)
+		if e, ok := s.table.Get(key, h); !ok || e.Live() { // it returned, in a batch that is not settled
+			continue
+		}
+		if !e.Live() && now.Sub(e.Buried()) > o.graveLife(s) {
+			o.forget(s, burial{key: key, hash: h})
+		}
+	}
+}
+
+// graveLife is as long as a tombstone stays in the topic: delete.retention.ms (K1, D7).
+func (c *Connection) graveLife(s *stream) time.Duration {
+	if s.spec.Topic.Retention > 0 && s.spec.Topic.Cleanup == "" {
+		return s.spec.Topic.Retention
+	}
+	return kafka.Retention
 }
 
 // forget removes the state of a key, in the transaction of its tombstone (D7).

@@ -68,6 +68,7 @@ type Connection struct {
 	verified     time.Time
 	lookedAround time.Time
 	unguarded    time.Time
+	exhumed      time.Time
 	mail         mailbox // what operators ask (K1)
 	lastCommit   time.Time
 	commits      commitStats

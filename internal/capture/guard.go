@@ -80,7 +80,7 @@ func counted(before map[string]int64, now time.Time) map[string]int64 {
 // remove deletes a live key that upstream declares gone, or that left the filter, inside the guard (6, P20, D5).
 func (o *ownership) remove(w *walk, s *stream, rec *source.Record, body []byte, known state.Entry, live bool, reason cdc.Reason) error {
 	if !live {
-		o.unexcept(s, rec.Key)
+		o.unexcept(s, rec.Key, cdc.Version{})
 		return o.bereave(s, rec.Key, rec.KeyHash) // a parked parent has children all the same (P21)
 	}
 	if rec.Version.Compare(known.Version) < 0 { // P14: an old sighting deletes nothing
@@ -209,7 +209,7 @@ func (o *ownership) carryOut(p *partition, s *stream, key string, version cdc.Ve
 	h := record.KeyHash(k)
 	known, ok := s.table.Get(k, h)
 	if !ok || !known.Live() {
-		o.unexcept(s, k)
+		o.unexcept(s, k, cdc.Version{})
 		return nil
 	}
 	if approved {

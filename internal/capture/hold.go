@@ -17,6 +17,9 @@ func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, e
 	key := string(rec.Key)
 	s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // D3: an older version of it is a sighting too
 	before, ok := s.held.get(key)
+	if ok && before.Kind == offsets.Withheld { // D5: what waits there the feed will not say again
+		return false, nil
+	}
 	if seen, again := w.older[keyed{s, key}]; s.spec.HasLookup && !(again && seen == rec.Hash) {
 		w.lookups = append(w.lookups, lookup{stream: s, key: []byte(key)}) // once a pass: the answer may have been lost with an ownership
 	}

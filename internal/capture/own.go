@@ -218,6 +218,12 @@ func (o *ownership) chores(now time.Time) error {
 			return err
 		}
 	}
+	if now.Sub(o.exhumed) > exhumeEvery { // D7
+		o.exhumed = now
+		for _, s := range o.streams {
+			o.exhume(s, now)
+		}
+	}
 	if o.committing != nil || !o.filling.empty() {
 		return nil // the commit tells whether we are fenced, and is a heartbeat
 	}
@@ -244,6 +250,7 @@ const (
 	verifyEvery    = 5 * time.Minute
 	fencedEvery    = 30 * time.Second
 	unguardEvery   = 30 * time.Second
+	exhumeEvery    = time.Hour
 )
 
 // start begins a pass of p, or goes on with the one that its checkpoint holds.

@@ -74,7 +74,9 @@ func hex(h offsets.Hex) string {
 }
 
 // unexcept removes what was noted of a key as an exception, once it is published or seen as it should be.
-func (o *ownership) unexcept(s *stream, key []byte) {
+//
+// A deletion that the guard withholds stays where the record is shown older than that: a stale replica takes nothing back (P14).
+func (o *ownership) unexcept(s *stream, key []byte, version cdc.Version) {
 	if len(s.parked.committed)+len(s.parked.staged)+len(s.held.committed)+len(s.held.staged) == 0 {
 		return
 	}
@@ -86,7 +88,7 @@ func (o *ownership) unexcept(s *stream, key []byte) {
 		b.events++
 		b.touch(time.Now())
 	}
-	if _, ok := s.held.get(string(key)); ok {
+	if c, ok := s.held.get(string(key)); ok && (c.Kind != offsets.Withheld || version.Compare(c.Version.Version) >= 0) {
 		s.held.remove(b.id, string(key))
 		b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
 		b.of(s)

@@ -271,6 +271,9 @@ func (t *Table) Live(partition uint32) int64 {
 	return n
 }
 
+// Graves counts the committed graves (D7).
+func (t *Table) Graves() int64 { return int64(t.entries) - t.committed.Count }
+
 // Unseen goes through the committed live keys of a partition, or of AnyPartition, whose last sighting is older than
 // generation gen: after a complete pass of generation gen these are the ones that it did not show (D2). A key is valid
 // until the next step. Staging is allowed meanwhile, and does not show; the caller asks Get for what is in flight.
