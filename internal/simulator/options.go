@@ -2,7 +2,7 @@ package simulator
 
 import "time"
 
-// APIKey is the API key that the simulator takes when Options.APIKey is empty.
+// APIKey is the API key that the systems take when Options.APIKey is empty.
 const APIKey = "simulated-api-key"
 
 // The client and the first refresh token that the simulator takes when Options.Tokens is set.
@@ -12,7 +12,7 @@ const (
 	RefreshToken = "simulated-refresh-token-0"
 )
 
-// Options shapes the simulated team. The zero value is an empty team that never changes, with the documented limits.
+// Options shapes a simulated system. The zero value is an empty one that never changes, with the documented limits.
 // Fractions are of changes, from 0 to 1.
 type Options struct {
 	// Seed fixes records, changes and tokens.
@@ -53,11 +53,11 @@ type Options struct {
 	// Zone is the team's zone, whose offset timestamps carry; nil is America/New_York.
 	Zone *time.Location
 
-	// APIKey is the bearer token that is always taken; empty is the constant APIKey.
+	// APIKey is the key that is always taken, for a login or instead of one; empty is the constant APIKey.
 	APIKey string
-	// Tokens switches OAuth on at /oauth/token, with ClientID, ClientSecret and RefreshToken as the first grant.
+	// Tokens switches SalesLoft's OAuth on at /oauth/token, with ClientID, ClientSecret and RefreshToken as the first grant.
 	Tokens bool
-	// TokenLife is the life of an access token; 0 is the documented two hours.
+	// TokenLife is the life of an access token or a session; 0 is the documented two hours, or an hour where nothing is documented.
 	TokenLife time.Duration
 	// TokenGrace keeps a used refresh token good until the access token it was exchanged for is first used, so that an answer that got lost can
 	// be asked for again. Without it a refresh token is dead once it was answered.
@@ -102,7 +102,7 @@ type Stats struct {
 	Throttled int64          `json:"throttled"` // of these, answered 429
 	Failed    int64          `json:"failed"`    // of these, hit by a planted fault
 	Records   int64          `json:"records"`   // records sent in lists
-	Refreshes int64          `json:"refreshes"` // refresh tokens exchanged
+	Refreshes int64          `json:"refreshes"` // refresh tokens exchanged, and logins
 	Changes   int64          `json:"changes"`   // states added to the history since the start
 	Pending   int            `json:"pending"`   // late commits not yet visible
 	Frozen    bool           `json:"frozen"`

@@ -61,7 +61,11 @@ func (w *writer) personTail() {
 
 func (w *writer) account() {
 	id := strconv.FormatInt(w.m.id, 10)
-	w.null("archived_at")
+	archived := int64(null)
+	if w.shift(29)%12 == 0 {
+		archived = w.created + int64(w.m.content)*day
+	}
+	w.time("archived_at", archived)
 	w.text("name", word(companies, w.draw(10)), " ", id)
 	w.text("domain", "company", id, ".example.com")
 	w.text("conversational_name", word(companies, w.draw(10)))
