@@ -36,7 +36,7 @@ func TestSimulate(t *testing.T) {
 			done := make(chan int, 1)
 			go func() {
 				code := p.main(ctx, []string{"simulate", name, "--port", "0", "--records", "30", "--deletes", "0.2", "--faults", "503:every=1:times=1"})
-				in.Close()
+				_ = in.Close() // a pipe always closes
 				done <- code
 			}()
 			var text strings.Builder

@@ -146,7 +146,7 @@ func (x *CRF) begin(c *call, a ask) (url.Values, reply, bool) {
 		return nil, answer, false
 	}
 	values := c.URL.Query()
-	status := 0
+	var status int
 	switch {
 	case c.Header.Get("x-api-key") != x.o.APIKey:
 		status = http.StatusUnauthorized

@@ -144,7 +144,7 @@ func (f *Focus) begin(c *call, a ask, body any) (reply, bool) {
 		return answer, false
 	}
 	token, bearer := strings.CutPrefix(c.Header.Get("Authorization"), "Bearer ")
-	status := 0
+	var status int
 	switch {
 	case !bearer || !f.authorized(token, c.now):
 		status = http.StatusUnauthorized

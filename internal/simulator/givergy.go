@@ -162,7 +162,7 @@ func (g *Givergy) begin(c *call, a ask) (reply, bool) {
 		return answer, false
 	}
 	cookie, err := c.Cookie("session")
-	status := 0
+	var status int
 	switch {
 	case err != nil || !c.now.Before(g.sessions[cookie.Value]):
 		status = http.StatusUnauthorized
@@ -271,7 +271,7 @@ func (g *Givergy) listChildren(c *call) reply {
 		l.r = g.bundles[kind][0]
 		return c.reply(http.StatusOK, append(g.appendAll(append(c.dst, '['), g.list(l, c.hit)), ']'))
 	}
-	dst := append(c.dst, '{')
+	dst := fmt.Append(c.dst, "{")
 	for i, r := range g.bundles[kind] {
 		if i > 0 {
 			dst = append(dst, ',')

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"net/url"
@@ -156,7 +157,7 @@ func (s *SalesLoft) answer(c *call, r *resource, q query) []byte {
 		q.page, q.perPage = 1, math.MaxInt32
 	}
 	p := s.list(s.listing(r, q), c.hit)
-	dst := append(c.dst, `{"metadata":{"filtering":`...)
+	dst := fmt.Append(c.dst, `{"metadata":{"filtering":`)
 	if len(q.filters) == 0 {
 		dst = append(dst, `{}`...)
 	} else {
