@@ -80,6 +80,11 @@ func (r *Request) prints(secret func(string) bool) {
 		}
 		lines = append(lines, line)
 	}
+	for _, st := range r.Streams {
+		if st.hydrate != nil {
+			lines = append(lines, st.hydrate.facts(st.Name)...)
+		}
+	}
 	if in := r.incremental; in != nil {
 		lines = append(lines, "cursor "+string(in.kind))
 		if in.cursorField != nil {

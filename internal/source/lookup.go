@@ -104,6 +104,7 @@ func (s *splitter) found(stream int, key []byte) (bool, error) {
 			return gone, err
 		}
 	}
+	s.single = true
 	s.record(rd, list, err)
 	if len(s.page.Records) != 1 || string(s.page.Records[0].Key) != string(key) {
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `reconcile.lookup` in the definition",
@@ -131,7 +132,11 @@ func (r *Request) Rescan(p Partition, stream int, body []byte, rec *Record, rule
 		}
 		rd.old[name] = old
 	}
-	if _, err := old.scanner.Scan(body, int(rec.Raw.Off)); err != nil && !errors.Is(err, record.ErrSize) {
+	at := rec.Raw
+	if !rec.whole.IsZero() {
+		at = rec.whole
+	}
+	if _, err := old.scanner.Scan(body, int(at.Off)); err != nil && !errors.Is(err, record.ErrSize) {
 		return 0, err
 	}
 	if old.patched == nil {

@@ -55,9 +55,11 @@ const (
 	heading                // P11: how far the sequence has got
 	playing                // P13: no request, the next records come from the spool
 	repeating              // D2: the page before, after a new login
+	hydrating              // the whole of a record of which the list gave a part
 )
 
-var stages = [...]string{"page", "page size", "tie", "check of an empty answer", "lookup of the anchor", "head of the sequence", "spool", "page before, after a new login"}
+var stages = [...]string{"page", "page size", "tie", "check of an empty answer", "lookup of the anchor", "head of the sequence", "spool",
+	"page before, after a new login", "whole record"}
 
 // mark is a place in a timestamp feed. Its text is the record's format: the server's own where it came from a record
 // (P16), so that nothing is lost by writing it anew. The zero mark is no place.
@@ -114,6 +116,9 @@ type Position struct {
 	page   int64
 	reach  reach // offset
 	last   any   // `last` in templates
+
+	hydration *hydration
+	wholes    int // parts of it that are whole
 
 	walk   walk
 	spool  *spool
@@ -423,6 +428,10 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 		return nil, nil
 	case repeating:
 		return r.Compose(&pos.previous.at)
+	case hydrating:
+		request := *pos.hydration.parts[pos.wholes].request
+		request.Background = pos.deep || pos.listing
+		return &request, nil
 	case vouching:
 		w := r.splitter.witnesses[pos.partition.Name]
 		req, err := r.Lookup(w.stream, []byte(w.key))
@@ -465,10 +474,11 @@ func (r *Request) send(c *call, v *vars) (*fetch.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	seen := *v
+	seen, single := *v, v.key != nil || v.view != nil
+	seen.view = nil // the page's bytes belong to the page
 	return &fetch.Request{
 		Method: method, URL: url, Header: header, Body: body, Cost: float64(cost), Flow: r.Name,
-		Judge: func(resp *fetch.Response) error { return r.judge(resp, &seen, v.key != nil) },
+		Judge: func(resp *fetch.Response) error { return r.judge(resp, &seen, single) },
 	}, nil
 }
 

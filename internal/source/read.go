@@ -173,10 +173,14 @@ func (s *splitter) record(rd *reader, list int, fault error) {
 	} else {
 		rec.Version = v
 	}
-	if rec.Err == nil {
-		s.kind(rd, &rec, s.request.records[list].gone)
+	switch gone := s.request.records[list].gone; {
+	case rec.Err != nil:
+	case st.hydrate != nil && !gone && !s.single:
+		s.part(rd, &rec, list)
+	default:
+		s.kind(rd, &rec, gone)
 	}
-	if rd.patched != nil && rec.Err == nil && rec.Kind == Live {
+	if rd.patched != nil && rec.request == nil && rec.Err == nil && rec.Kind == Live {
 		s.patch(rd, &rec)
 	}
 	if st.LogFeed {

@@ -9,7 +9,7 @@ import (
 )
 
 // kindKeys are the keys that a stream of a request with several may have for itself; what it does not say, the request says.
-var kindKeys = []string{"primary_key", "record_id", "version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields",
+var kindKeys = []string{"primary_key", "record_id", "version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate",
 	"schema", "hash", "reconcile", "topic", "retention"}
 
 // records reads where the records lie: one path, a list of paths with what each means, or several streams by name.

@@ -86,6 +86,7 @@ type Stream struct {
 	delete        *condition // nil: nothing is declared deleted
 	gone          *condition // lookup.gone: soft states of a looked-up record; nil: none
 	lookup        *lookup    // nil: none
+	hydrate       *lookup    // nil: the list gives whole records
 	patch         *patch     // nil: what is published is the value as it came
 	seed          uint64     // set by Seed
 	reader        *reader    // made at first use, split.go

@@ -42,7 +42,10 @@ type Record struct {
 	// Err parks the record (P19, P20, P24): a cdc.Error with remedy Park and reach Record.
 	Err error
 
-	content []byte // in the page's arena: the published value, where fields are added or removed; nil: Value's bytes
+	whole   record.Span    // of Page.Body: the whole record, where Raw is a part of it (hydrate)
+	request *fetch.Request // the whole record is still to be asked for
+	list    int            // with request
+	content []byte         // in the page's arena: the published value, where fields are added or removed; nil: Value's bytes
 }
 
 // Content returns the published value; body is the page's.
@@ -79,11 +82,12 @@ type Page struct {
 	Recent []string
 
 	arena      []byte
+	joined     []byte // a part and its whole record (hydrate)
 	checkpoint cdc.Checkpoint
 }
 
 func (p *Page) reset(pos *Position, body []byte) {
-	*p = Page{Records: p.Records[:0], Body: body, Next: *pos, Notices: p.Notices[:0], arena: p.arena[:0]}
+	*p = Page{Records: p.Records[:0], Body: body, Next: *pos, Notices: p.Notices[:0], arena: p.arena[:0], joined: p.joined}
 	p.Next.pages++
 }
 
@@ -134,6 +138,7 @@ type splitter struct {
 	vars    vars
 	counts  []int
 	rows    []row
+	single  bool   // it is the answer to a lookup, whose record is whole
 	top     int    // the row with the largest cursor that counts, -1: none
 	prefix  []byte // the partition's part of keys
 	scratch []byte
@@ -245,7 +250,7 @@ func (st *Stream) prepare(r *Request) (*reader, error) {
 	// The bytes of last time mean what they meant then, unless an expression looks at the clock. A log feed's entries are
 	// compared by their ids, and a key that is made of the content cannot be had before it.
 	rd.fast = !st.contentKey && !st.LogFeed && !st.filter.clocked() && !st.delete.clocked()
-	rd.ordered = st.versionSlot >= 0 && st.versionSlot == st.cursorSlot
+	rd.ordered = st.versionSlot >= 0 && st.versionSlot == st.cursorSlot && st.hydrate == nil // else the version is the whole's
 	st.reader = rd
 	return rd, nil
 }
@@ -278,6 +283,8 @@ func (r *Request) Split(pos *Position, resp *fetch.Response, known func(stream i
 		err = s.headed()
 	case pos.stage == vouching:
 		err = s.vouched()
+	case pos.stage == hydrating:
+		err = s.hydrated()
 	case pos.stage == repeating:
 		err = s.repeated(&page.Next)
 	case s.doubtful():
@@ -285,6 +292,7 @@ func (r *Request) Split(pos *Position, resp *fetch.Response, known func(stream i
 	default:
 		if err = s.split(); err == nil {
 			s.show(&page.Next)
+			s.partial(&page.Next)
 		}
 	}
 	if err == nil {
@@ -307,7 +315,7 @@ func (s *splitter) open(pos *Position, resp *fetch.Response, known func(int) rec
 	s.rows, s.pending = s.rows[:0], s.pending[:0]
 	clear(s.noted)
 	clear(s.changed)
-	s.odd = nil
+	s.odd, s.single = nil, false
 	s.vars = vars{partition: pos.partition.Values, config: s.request.source.config, now: pos.now}
 	s.prefix = s.partitionPrefix(s.prefix[:0])
 	clear(s.counts)

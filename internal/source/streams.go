@@ -40,9 +40,9 @@ const (
 
 var (
 	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
-		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
+		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
 		"errors", "interval", "schedule", "topic", "retention"}
-	laterKeys = []string{"hydrate", "files"}
+	laterKeys = []string{"files"}
 	// requestNames are what a request's templates may speak of.
 	requestNames = []string{"cursor", "cursor_end", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
@@ -119,6 +119,7 @@ func (s *streamReader) kind(name string) {
 	}
 	s.content()
 	s.conditions()
+	s.hydrate(s.f["hydrate"])
 	s.reconcile(s.f["reconcile"])
 	s.topic()
 }
@@ -775,9 +776,9 @@ func (s *streamReader) together() {
 			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
 		}
 	}
-	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup })
+	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup || st.hydrate != nil })
 	if n := s.f["errors"]; !one && slices.ContainsFunc(req.errors, func(r errorRule) bool { return r.do == doParkRecord }) {
-		s.fail(n, "do: park_record is about requests for one record, and stream %s has no lookup", s.name.Value)
+		s.fail(n, "do: park_record is about requests for one record, and stream %s has neither `hydrate` nor a lookup", s.name.Value)
 	}
 	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
 		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
