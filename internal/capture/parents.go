@@ -63,6 +63,8 @@ const (
 	// them: it is read as long as one of them was ever seen.
 	mostRoots = 16 << 10
 	beyond    = "…"
+	// mostSighted bounds what is remembered of parents, most of which may have no children (10).
+	mostSighted = 200_000
 	// goneEvery is how often a partition under which upstream has nothing is asked again (P21).
 	goneEvery = time.Hour
 	// rulesEvery is how often the rules of `interval` are evaluated anew.
@@ -209,11 +211,12 @@ func (c *Connection) settleKin() {
 	clear(c.kin.sighted)
 }
 
-// dress gives a partition what its checkpoint knows of its parent; of one that only the configuration names, what that says.
+// dress gives a partition what its checkpoint knows of its parent; one that only the configuration names, what that says.
 func (c *Connection) dress(p *partition) {
 	l, parent := p.request.Lineage(), p.checkpoint().Parent
-	if _, seen := rootsOf(l, parent); !seen {
-		parent = l.Keep(c.kin.given[p].Parent, parent)
+	r, _ := rootsOf(l, parent)
+	if spec, given := c.kin.given[p]; given && len(r.Of) == 0 {
+		parent = l.Keep(spec.Parent, parent)
 	}
 	if spec, ok := p.request.Revive(p.spec.Name, parent); ok {
 		p.spec = spec
@@ -269,6 +272,9 @@ func (o *ownership) sight(s *stream, rec *source.Record, body []byte) error {
 			return err
 		}
 	}
+	if len(o.kin.sighted) >= mostSighted {
+		clear(o.kin.sighted) // they are looked after once more
+	}
 	o.kin.sighted[mark] = rec.RawHash
 	return nil
 }
@@ -305,18 +311,18 @@ func (o *ownership) rear(l *source.Lineage, spec source.Partition, key string, h
 	}
 	r, _ := rootsOf(l, p.spec.Parent)
 	was, known := r.Of[key]
-	print := ""
+	seen := ""
 	if l.Changed {
-		print = hex(offsets.Hex(hash))
+		seen = hex(offsets.Hex(hash))
 	}
-	changed := !known || was != print
+	changed := !known || was != seen
 	if !known && size(r.Of)+len(key) > mostRoots {
-		key, print = beyond, ""
+		key, seen = beyond, ""
 	}
 	if r.Of = maps.Clone(r.Of); r.Of == nil {
 		r.Of = map[string]string{}
 	}
-	r.Of[key], r.Fields = print, l.Fields()
+	r.Of[key], r.Fields = seen, l.Fields()
 	parent, err := r.with(l, l.Keep(spec.Parent, p.spec.Parent))
 	if err != nil {
 		return err
@@ -372,17 +378,21 @@ func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pend
 	if p.halted != nil && o.haltedBy(p.request) == nil { // what the parent said may have been why
 		p.halted, fresh = nil, true
 	}
-	if p.halted != nil || p.walk != nil {
-		return nil
-	}
 	now := time.Now()
-	if fresh {
+	switch {
+	case !o.idle(p): // it is planned when its pass has ended
+	case fresh:
 		p.kin.wanted = time.Time{}
 		o.schedule.at(&p.poll, now)
-		return nil
+	default:
+		o.plan(p, now)
 	}
-	o.plan(p, now)
 	return nil
+}
+
+// idle reports whether p could be read and is not.
+func (o *ownership) idle(p *partition) bool {
+	return p.halted == nil && p.walk == nil
 }
 
 // stageKin stages the checkpoint of p with what is known of its parent.
@@ -428,7 +438,7 @@ func (o *ownership) lose(l *source.Lineage, p *partition, key string) error {
 	case o.rests(p) != "":
 		o.schedule.remove(&p.poll)
 		o.orphan(p) // D8
-	case p.poll.slot < 0 && p.halted == nil && p.walk == nil:
+	case p.poll.slot < 0 && o.idle(p):
 		o.plan(p, time.Now()) // the configuration names it too, and has it read by its interval
 	}
 	return nil
@@ -582,12 +592,12 @@ func (o *ownership) takeRoot(l *source.Lineage) (enough bool, err error) {
 	known, enough := false, true
 	for _, p := range slices.Clone(o.partitions) {
 		r, seen := rootsOf(l, p.spec.Parent)
-		if p.request != l.Child || !seen || l.Parent == nil {
+		if p.request != l.Child || !seen {
 			continue
 		}
 		known = true
 		for key := range r.Of { // gone while nobody kept the books: the list's value, or the parent's stream, was not chosen then
-			if !o.lives(o.streams[l.Parent.Index], key) {
+			if l.Parent == nil || !o.lives(o.streams[l.Parent.Index], key) {
 				if err := o.lose(l, p, key); err != nil {
 					return false, err
 				}

@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
 	"tidemark/internal/offsets"
+	"tidemark/internal/source"
 )
 
 // fair is an API of lists under paths: /events, /events/1/items. What no list was made for is 404.
@@ -550,6 +551,44 @@ func TestP21IdsFromTheConfiguration(t *testing.T) {
 	}
 	c.end()
 	b.audit(b.sourceOf(s), false)
+}
+
+// TestP21ParentStreamIsNotChosenAnyMore: what the configuration names goes on without its parents, by its interval; what only they
+// named is retired (P24).
+func TestP21ParentStreamIsNotChosenAnyMore(t *testing.T) {
+	b := lay(t)
+	api, config := b.fair()
+	api.list("/events", row(1), row(2))
+	api.list("/events/1/items", row("x"))
+	api.list("/events/2/items", row("x"))
+	config["ids"] = []any{1}
+	s := settings{definition: galaWith(`, or: "{{ config.ids }}", when: changed`, "", ""), config: config}
+	c := b.begin(s)
+	b.has("items", `[2,"x"] r {"id":"x"}`)
+	b.until("no mark", func() bool {
+		cp := b.child("event=1")
+		return !cp.Pending && cp.Passes > 0 && cp.Parent["event"] != nil
+	})
+	c.end()
+	definition, err := source.Parse("test.yaml", []byte(s.definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen := source.Overrides{Streams: map[string]source.StreamOverride{"items": {}}}
+	s.change = func(o *capture.Options) {
+		if o.Source, err = definition.Bind("c", config, chosen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := api.count("/events/2/items")
+	c = b.begin(s)
+	api.list("/events/1/items", row("x"), row("y"))
+	b.has("items", `[1,"y"] c {"id":"y"}`)
+	c.read("items", "event=1", 2)
+	if p := partitionNamed(c.look(), "items", "event=2"); p.Name != "" || api.count("/events/2/items") != asked {
+		t.Errorf("it is read: %+v", p)
+	}
+	c.end()
 }
 
 // TestP21ChildrenOfChildren: a child is a parent too, with its own primary_key as the value by default.

@@ -136,7 +136,7 @@ func (r *linter) parents(d *Definition) {
 	for _, b := range d.streams {
 		for i := range b.partitions {
 			if p := b.partitions[i].parent; p != nil && p.stream != "" && r.related(d, b, p) {
-				r.kept(d, b, p)
+				r.kept(d, p)
 			}
 		}
 	}
@@ -197,7 +197,7 @@ func (r *linter) related(d *Definition, b *blueprint, p *parentage) bool {
 
 // kept decides which fields of the parent's record a child keeps: those that are its value in key and cursor name, and those
 // that its templates, rules and conditions use.
-func (r *linter) kept(d *Definition, b *blueprint, p *parentage) {
+func (r *linter) kept(d *Definition, p *parentage) {
 	_, st := d.stream(p.stream)
 	by := p.by
 	if by == nil {
@@ -332,8 +332,9 @@ func (l *Lineage) Fields() []string {
 // left out. It is nil where one of the fields that are the partition's value is absent or null: the record has no children. One
 // that cannot be such a value parks the record.
 func (l *Lineage) Sight(rec *Record, body []byte) (map[string]json.RawMessage, error) {
-	if rec.Err != nil && record.Valid(rec.Raw.Of(body), l.Child.source.limits.Record) != nil {
-		return nil, nil // it is parked as what cannot be read, and says nothing of its children
+	readable := rec.Err == nil || record.Valid(rec.Raw.Of(body), l.Child.source.limits.Record) == nil
+	if !readable {
+		return nil, nil // it is parked, and says nothing of its children
 	}
 	fields := map[string]json.RawMessage{}
 	for i, f := range l.fields {

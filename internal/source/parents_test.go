@@ -345,14 +345,14 @@ func TestP21ParkedParentHasChildren(t *testing.T) {
 
 // P23: whose fields the value is made of is part of the key's identity; where the ids come from is not.
 func TestP23ParentsInTheFingerprint(t *testing.T) {
-	print := func(old, with string) string {
+	keyPrint := func(old, with string) string {
 		return requestNamed(t, mustBind(t, strings.Replace(family, old, with, 1), nil), "bids").Streams[0].KeyPrint
 	}
-	base := print("", "")
-	if print("{item: {stream: items}}", "{item: {stream: items, by: name}}") == base {
+	base := keyPrint("", "")
+	if keyPrint("{item: {stream: items}}", "{item: {stream: items, by: name}}") == base {
 		t.Error("another field of the parent is the same key")
 	}
-	if print("{item: {stream: items}}", "{item: {stream: items, when: changed, fields: [name]}}") != base {
+	if keyPrint("{item: {stream: items}}", "{item: {stream: items, when: changed, fields: [name]}}") != base {
 		t.Error("when and fields change the key")
 	}
 }
