@@ -6,19 +6,23 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"tidemark/internal/source"
 )
 
-// counter is an API behind a login or a token endpoint; it counts the logins.
+// counter is an API behind a login or a token endpoint; it counts the logins and the pages.
 type counter struct {
-	logins int
-	refuse bool
+	mu            sync.Mutex
+	logins, pages int
+	refuse, ended bool // logins are refused; the session is over till the next one
 }
 
 func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
 	case r.URL.Path == "/login" || r.URL.Path == "/token":
@@ -26,9 +30,13 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
+		c.ended = false
 		http.SetCookie(w, &http.Cookie{Name: "sid", Value: "sess10n"})
 		fmt.Fprint(w, `{"token": "sess10n", "access_token": "sess10n", "expires_in": 600}`)
+	case c.ended:
+		w.WriteHeader(http.StatusUnauthorized)
 	case r.Header.Get("Authorization") == "Bearer sess10n" || r.Header.Get("X-Session") == "Token sess10n" || r.Header.Get("Cookie") == "sid=sess10n":
+		c.pages++
 		fmt.Fprint(w, `[{"id": 1, "echo": "sess10n swordfish"}]`)
 	default:
 		w.WriteHeader(http.StatusUnauthorized)
@@ -69,6 +77,53 @@ func TestCommandsLogIn(t *testing.T) {
 				t.Error("a secret is printed:\n" + out)
 			}
 		})
+	}
+}
+
+// The connector logs in, and again when the session is over; when that is refused it halts, says what to do, and asks no more.
+func TestRunLogsInAgain(t *testing.T) {
+	s := newStage(t)
+	api := &counter{}
+	server := httptest.NewServer(api)
+	defer server.Close()
+	s.env["VALUE_FORMAT"] = "json"
+	s.write("shop.yaml", `source: shop
+config: {url: {}, key: {secret: true}}
+base_url: "{{ config.url }}"
+authenticator: {type: session, login: {path: /login, method: POST, body: {key: "{{ config.key }}"}}, token: token, header: X-Session, prefix: "Token "}
+streams:
+  things: {path: /things, records: ., primary_key: id, interval: 1s}
+  others: {path: /others, records: ., primary_key: id, interval: 1s}
+`)
+	s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: ./shop.yaml, config: {url: %q, key: swordfish}}\n", server.URL))
+	seen := func() (logins, pages int) {
+		api.mu.Lock()
+		defer api.mu.Unlock()
+		return api.logins, api.pages
+	}
+	r := s.run()
+	s.until("both streams are captured", func() bool {
+		h := s.holdings()
+		return h.streams["things"].Count == 1 && h.streams["others"].Count == 1
+	})
+	if logins, _ := seen(); logins != 1 {
+		t.Errorf("%d logins", logins)
+	}
+	end := func(refuse bool) (pages int) {
+		api.mu.Lock()
+		defer api.mu.Unlock()
+		api.ended, api.refuse = true, refuse
+		return api.pages
+	}
+	before := end(false)
+	s.until("it goes on after a new login", func() bool { logins, pages := seen(); return logins == 2 && pages > before+2 })
+	end(true)
+	s.until("it halts", func() bool { return strings.Contains(r.log.String(), "connection halted") })
+	if logins, _ := seen(); logins != 3 {
+		t.Errorf("a refused login was tried %d times", logins-2)
+	}
+	if log := r.log.String(); !strings.Contains(log, "put valid credentials into the connection's config, then restart connection crm") || strings.Contains(log, "swordfish") || strings.Contains(log, "sess10n") {
+		t.Errorf("%s", log)
 	}
 }
 

@@ -212,7 +212,7 @@ func (c *Client) Budget() *Budget { return c.budget }
 
 // Settle makes the token in hand and the stored one agree (K19): after a restore, before anything is polled, and before the
 // ownership is given up. It waits for a refresh in flight, stores a token that Kafka does not have yet, or adopts the one
-// that was read back. It does nothing for credentials that do not rotate.
+// that was read back. A login that was refused may be tried again. For credentials that never change it does nothing.
 func (c *Client) Settle(ctx context.Context) error {
 	if s, ok := c.credential.(interface{ Settle(context.Context) error }); ok {
 		return s.Settle(ctx)

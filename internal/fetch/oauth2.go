@@ -241,10 +241,12 @@ func (o *OAuth2) take(g Grant) {
 
 // hold puts g into hand.
 func (o *OAuth2) hold(g Grant) {
+	before := o.hand
 	o.hand = g
 	o.live.Store(nil)
 	o.refused.Store(nil)
-	o.hiding.Store(&[]string{g.Access.Reveal(), g.Refresh.Reveal()})
+	// Beside those of the grant before: answers that quote it may be on their way.
+	o.hiding.Store(&[]string{g.Access.Reveal(), g.Refresh.Reveal(), before.Access.Reveal(), before.Refresh.Reveal()})
 }
 
 // store records the grant in hand, if it is not (9: before it is used).

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type Session struct {
 	options SessionOptions
 
 	live   atomic.Pointer[visit]        // what may be used now
-	hiding atomic.Pointer[[]cdc.Secret] // secrets of the present session, for Hide
+	hiding atomic.Pointer[[]cdc.Secret] // secrets of the present session and of the one before, for Hide
 
 	// busy is a lock that waits: one login is in flight. Whoever has its one element owns what follows.
 	busy     chan struct{}
@@ -48,6 +49,7 @@ type Session struct {
 	failed   error
 	dead     error // the login was refused for good: it is not tried again
 	marks    uint64
+	latest   []cdc.Secret // of the present session
 }
 
 // visit is a session in use.
@@ -183,7 +185,8 @@ func (s *Session) logIn(ctx context.Context, c *Client, u *url.URL) (*visit, err
 	var login Login
 	if s.options.Read != nil {
 		if login, err = s.options.Read(resp); err != nil {
-			return nil, s.halt("Mend `login`, `token` and `expires` of the authenticator; or the login was refused with a status of success: then mend the credentials in the connection's config. Then restart connection %s.", err)
+			return nil, s.halt("Was the login refused with a status of success? Then mend the credentials in the connection's config, else `login`, "+
+				"`token` and `expires` of the authenticator; and restart connection %s.", err)
 		}
 	}
 	if s.options.Cookies {
@@ -193,10 +196,11 @@ func (s *Session) logIn(ctx context.Context, c *Client, u *url.URL) (*visit, err
 	} else {
 		text := s.options.Prefix + login.Token.Reveal()
 		if unsendable(text) {
-			return nil, s.halt("Does `token` of the authenticator name the right place? Mend it, then restart connection %s.", errors.New("the token holds a control character"))
+			return nil, s.halt("Does `token` of the authenticator name the right place? Mend it, then restart connection %s.",
+				errors.New("the token holds a control character"))
 		}
 		v.header = []string{text}
-		s.hiding.Store(&[]cdc.Secret{login.Token})
+		s.remember([]cdc.Secret{login.Token})
 	}
 	return v, s.bound(v, resp, login.Expires)
 }
@@ -214,15 +218,23 @@ func (s *Session) take(v *visit, login string, u *url.URL, resp *Response) error
 	cookies := (&http.Response{Header: resp.Header}).Cookies()
 	jar.SetCookies(at, cookies)
 	if v.jar = jar; len(jar.Cookies(u)) == 0 {
-		return s.halt("Was the login refused with a status of success, or is it another request that begins a session? Mend `login` or the credentials, then restart connection %s.",
+		return s.halt("Was the login refused with a status of success, or is it another request that begins a session? Mend `login` or the "+
+			"credentials, then restart connection %s.",
 			fmt.Errorf("the login answered %d and set no cookie for %s", resp.Status, u.Host))
 	}
 	secrets := make([]cdc.Secret, len(cookies))
 	for i, cookie := range cookies {
 		secrets[i] = cdc.NewSecret(cookie.Value)
 	}
-	s.hiding.Store(&secrets)
+	s.remember(secrets)
 	return nil
+}
+
+// remember hides the secrets of a new session, beside those of the one before: answers that quote it may be on their way.
+func (s *Session) remember(secrets []cdc.Secret) {
+	both := slices.Concat(secrets, s.latest)
+	s.latest = secrets
+	s.hiding.Store(&both)
 }
 
 // bound decides until when v is used: a little less long than it lives, since it may expire on the way.
