@@ -213,7 +213,8 @@ func (c *connector) await(what string, is func(capture.Status) bool) capture.Sta
 	var st capture.Status
 	c.until(what, func() bool {
 		st = c.look()
-		if is(st) {
+		busy := len(st.Streams) == 0 && slices.Contains([]string{"waiting", "owning", "restoring", "running"}, st.Phase.Name)
+		if !busy && is(st) { // else its loop has not answered in time
 			return true
 		}
 		select {
