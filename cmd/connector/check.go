@@ -403,6 +403,7 @@ func (c *checkup) mend(t looked) string {
 func (c *checkup) states(ctx context.Context) {
 	for _, d := range c.all {
 		mine := c.of(d)
+		c.grant(d, mine)
 		if mine.connection == "" {
 			for _, h := range c.stored {
 				if h.connection == d.Name { // P23: Place
@@ -416,6 +417,26 @@ func (c *checkup) states(ctx context.Context) {
 				c.state(ctx, d, r, st, mine)
 			}
 		}
+	}
+}
+
+// grant looks at what there is of a grant that rotates (K19).
+func (c *checkup) grant(d declared, h *holdings) {
+	item := "grant " + d.Name
+	switch {
+	case !d.bound.Auth.Rotates():
+	case h.token != nil:
+		if _, err := c.d.unseal(h); err != nil && c.d.settings.sealKey() != nil { // without a key its own line says so
+			c.fail(item, err, "")
+			return
+		}
+		c.add(fine, item, fmt.Sprintf("generation %d is stored", h.token.Generation), "")
+	case d.bound.Auth.RefreshToken.IsZero():
+		fix := "Give it a refresh token: `connector tokens replace " + d.Name + "`"
+		if d.bound.Auth.AuthorizeURL != "" {
+			fix = "Get one: `connector login " + d.Name + "`"
+		}
+		c.add(failing, item, "no refresh token is configured and none is stored", fix)
 	}
 }
 

@@ -25,6 +25,7 @@ type command struct {
 
 // program is what every command gets: the outside world.
 type program struct {
+	in       io.Reader // for secrets that a command is given; nil: none
 	out, err io.Writer
 	env      func(string) (string, bool)
 	terminal bool // out is one: colours, bars, text instead of JSON
@@ -38,7 +39,7 @@ var errVerdict = errors.New("the verdict is printed")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	p := &program{out: os.Stdout, err: os.Stderr, env: os.LookupEnv, terminal: isTerminal(os.Stdout)}
+	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.LookupEnv, terminal: isTerminal(os.Stdout)}
 	code := p.main(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)

@@ -148,6 +148,32 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 	if !ok {
 		return fmt.Errorf("%w: %q is not CONNECTION/STREAM", errUsage, name)
 	}
+	if err := s.choose(connection); err != nil {
+		return err
+	}
+	s.stream = stream
+	for _, r := range s.target.bound.Requests {
+		for _, st := range r.Streams {
+			if st.Name == stream || r.Name == stream && s.request == nil {
+				s.spec, s.request = st, r
+			}
+		}
+	}
+	err := s.look(ctx)
+	switch {
+	case err != nil:
+		return err
+	case s.now == nil:
+		return cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Is DEPLOYMENT right? `connector offsets list` shows what is stored",
+			"nothing is stored of connection %s in topic %s", connection, s.d.kafka.OffsetsTopic())
+	case len(s.now.of(stream))+len(s.now.of(s.cursors())) == 0:
+		return cdc.Errorf(cdc.Halt, cdc.Stream, "offsets", "`connector offsets list "+connection+"` shows what is stored", "nothing is stored of stream %s of connection %s", stream, connection)
+	}
+	return nil
+}
+
+// choose makes a connection of the file the target.
+func (s *surgery) choose(connection string) error {
 	all, err := s.d.connections()
 	if err != nil {
 		return err
@@ -157,14 +183,12 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 		return cdc.Errorf(cdc.Halt, cdc.Process, "offsets", "Its account decides where its state stands: put the connection (back) into the file",
 			"%s has no connection %q", s.d.settings.Connections, connection)
 	}
-	s.target, s.stream = all[i], stream
-	for _, r := range s.target.bound.Requests {
-		for _, st := range r.Streams {
-			if st.Name == stream || r.Name == stream && s.request == nil {
-				s.spec, s.request = st, r
-			}
-		}
-	}
+	s.target = all[i]
+	return nil
+}
+
+// look reads what stands of the target; now stays nil where nothing does.
+func (s *surgery) look(ctx context.Context) error {
 	stored, err := readHoldings(ctx, s.d.kafka)
 	if err != nil {
 		return err
@@ -172,22 +196,18 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 	shard := s.d.kafka.ShardOf(s.target.Account)
 	for _, h := range stored {
 		switch {
-		case h.connection != connection:
+		case h.connection != s.target.Name:
 		case h.shard == shard:
 			s.now = h
 		case s.now == nil:
 			err = cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Put the account back in "+s.d.settings.Connections, "the state of %s stands in shard %d, and account %q belongs to shard %d",
-				connection, h.shard, s.target.Account, shard)
+				h.connection, h.shard, s.target.Account, shard)
 		}
 	}
 	if s.now != nil {
-		if len(s.now.of(stream))+len(s.now.of(s.cursors())) > 0 {
-			return nil
-		}
-		return cdc.Errorf(cdc.Halt, cdc.Stream, "offsets", "`connector offsets list "+connection+"` shows what is stored", "nothing is stored of stream %s of connection %s", stream, connection)
+		return nil
 	}
-	return cmp.Or(err, error(cdc.Errorf(cdc.Halt, cdc.Connection, "offsets", "Is DEPLOYMENT right? `connector offsets list` shows what is stored",
-		"nothing is stored of connection %s in topic %s", connection, s.d.kafka.OffsetsTopic())))
+	return err
 }
 
 // cursors is the name under which the checkpoints of the stream stand: its request's, which may have other streams too.

@@ -315,10 +315,20 @@ func (o *OAuth2) call(ctx context.Context, c *Client) (Grant, time.Duration, err
 	form.Set("grant_type", o.options.GrantType)
 	if o.rotates {
 		if o.hand.Refresh.IsZero() {
-			return Grant{}, 0, o.halt("There is no refresh token: put one into the connection's config, or run `connector tokens replace %s`.", errors.New("no refresh token"))
+			return Grant{}, 0, o.halt("There is no refresh token: put one into the connection's config, run `connector tokens replace`, or `connector login %s` where the definition has an authorize_url.", errors.New("no refresh token"))
 		}
 		form.Set("refresh_token", o.hand.Refresh.Reveal())
 	}
+	resp, err := o.post(ctx, c, form)
+	if err != nil {
+		return Grant{}, 0, err
+	}
+	defer resp.Release()
+	return o.grant(c, resp)
+}
+
+// post sends a form to the token endpoint, with what proves which client it is.
+func (o *OAuth2) post(ctx context.Context, c *Client, form url.Values) (*Response, error) {
 	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 	if o.options.BasicAuth {
 		// RFC 6749, 2.3.1: both are form-encoded first.
@@ -330,12 +340,7 @@ func (o *OAuth2) call(ctx context.Context, c *Client) (Grant, time.Duration, err
 			form.Set("client_secret", o.options.ClientSecret.Reveal())
 		}
 	}
-	resp, err := c.send(ctx, &Request{Method: http.MethodPost, URL: o.options.TokenURL, Header: h, Body: []byte(form.Encode())})
-	if err != nil {
-		return Grant{}, 0, err
-	}
-	defer resp.Release()
-	return o.grant(c, resp)
+	return c.send(ctx, &Request{Method: http.MethodPost, URL: o.options.TokenURL, Header: h, Body: []byte(form.Encode())})
 }
 
 // answer is the token endpoint's (RFC 6749, sections 5.1 and 5.2).
