@@ -21,8 +21,8 @@ func NewRemoval(paths []Path) (*Removal, error) {
 		}
 		at := &r.root
 		for _, s := range p.steps {
-			switch {
-			case s.index == member:
+			switch s.index {
+			case member:
 				if at.members == nil {
 					at.members = map[string]*cut{}
 				}
@@ -30,7 +30,7 @@ func NewRemoval(paths []Path) (*Removal, error) {
 					at.members[s.name] = &cut{}
 				}
 				at = at.members[s.name]
-			case s.index == every:
+			case every:
 				if at.elements == nil {
 					at.elements = &cut{}
 				}

@@ -17,8 +17,10 @@
 // Source belongs to one connection's loop: its conditions keep scratch memory between records, so one goroutine at a time
 // uses it. It dies with the connection's configuration; a reload binds anew.
 //
-// Files: yaml.go reads nodes strictly; definition.go and streams.go are the language's keys; expr.go, condition.go and
-// functions.go its expressions; template.go its templates and requests; time.go its times (P16); bind.go settings;
-// parents.go partitions that are records of another stream (P21); fingerprint.go what may be reused after a change (P23); spec.go what passes build on. The rest are passes: pass.go,
-// split.go and one file for each way of paging.
+// Files: yaml.go reads nodes strictly; extends.go lays a definition over a shipped one; definition.go, streams.go and records.go
+// are the language's keys; expr.go, condition.go and functions.go its expressions; template.go its templates and requests;
+// time.go and cron.go its times (P16, P22); bind.go settings; parents.go partitions that are records of another stream (P21);
+// reconcile.go how deletions are found; fingerprint.go what may be reused after a change (P23); spec.go what passes build on.
+// The rest are passes: pass.go, split.go, one file for each way of paging, and what happens to a record
+// on its way out: hydrate.go, patch.go.
 package source

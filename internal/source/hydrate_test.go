@@ -41,6 +41,24 @@ func inFull(id string) any {
 	return fmt.Sprintf(`{"thing":{"id":%s,"live":%v,"updated_at":"2026-03-10T11:59:59Z","text":"long"}}`, id, id != "5")
 }
 
+// isWhole looks at a record that was listed as a part.
+func isWhole(t *testing.T, rec *Record, page *Page) {
+	t.Helper()
+	if rec.Err != nil || !strings.Contains(string(rec.Content(page.Body)), `"text":"long"`) {
+		t.Errorf("%s: %v %s", rec.Key, rec.Err, rec.Content(page.Body))
+	}
+	part := rec.Raw.Of(page.Body)
+	if strings.Contains(string(part), "text") || rec.RawHash != record.RawHash(part) || !strings.Contains(string(part), `"id":`+string(rec.Key)) {
+		t.Errorf("%s is known by %s", rec.Key, part)
+	}
+	if at := string(rec.Cursor.Of(page.Body)); at == "" || strings.Contains(at, "11:59:59Z") {
+		t.Errorf("%s has the cursor %s", rec.Key, at)
+	}
+	if rec.Version.Time().Second() != 59 {
+		t.Errorf("%s has the version %s, not that of the whole", rec.Key, rec.Version)
+	}
+}
+
 // What is published of a thing is its whole record; the list's part is what it is known by the next time. The checkpoint of a
 // page waits for its last whole record (4).
 func TestHydrate(t *testing.T) {
@@ -53,7 +71,6 @@ func TestHydrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	var page Page
-	left := 0
 	var got []string
 	for n := 1; !page.Done; n++ {
 		req, err := r.Compose(&pos)
@@ -67,10 +84,10 @@ func TestHydrate(t *testing.T) {
 		if err := r.Split(&pos, resp, func(int) record.Known { return d.table }, &page); err != nil {
 			t.Fatal(err)
 		}
-		if pos = page.Next; pos.hydration != nil {
+		pos = page.Next
+		left := 0
+		if pos.hydration != nil {
 			left = len(pos.hydration.parts) - pos.wholes
-		} else {
-			left = 0
 		}
 		if left > 0 && (page.Checkpoint != nil || page.Done) {
 			t.Errorf("(4): a checkpoint with %d records to come", left)
@@ -80,19 +97,7 @@ func TestHydrate(t *testing.T) {
 			if rec.Same {
 				continue
 			}
-			if rec.Err != nil || !strings.Contains(string(rec.Content(page.Body)), `"text":"long"`) {
-				t.Errorf("%s: %v %s", rec.Key, rec.Err, rec.Content(page.Body))
-			}
-			part := rec.Raw.Of(page.Body)
-			if strings.Contains(string(part), "text") || rec.RawHash != record.RawHash(part) || !strings.Contains(string(part), `"id":`+string(rec.Key)) {
-				t.Errorf("%s is known by %s", rec.Key, part)
-			}
-			if at := string(rec.Cursor.Of(page.Body)); at == "" || strings.Contains(at, "11:59:59Z") {
-				t.Errorf("%s has the cursor %s", rec.Key, at)
-			}
-			if rec.Version.Time().Second() != 59 {
-				t.Errorf("%s has the version %s, not that of the whole", rec.Key, rec.Version)
-			}
+			isWhole(t, &rec, &page)
 			again, err := r.Rescan(Partition{}, 0, page.Body, &rec, src.Streams[0].Rules, 0)
 			if err != nil || again != rec.Hash {
 				t.Errorf("P23: %x, was %x, %v", again, rec.Hash, err)

@@ -776,10 +776,7 @@ func (s *streamReader) together() {
 			s.fail(c.at, "stream %s: %s", s.name.Value, c.what)
 		}
 	}
-	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup || st.hydrate != nil })
-	if n := s.f["errors"]; !one && slices.ContainsFunc(req.errors, func(r errorRule) bool { return r.do == doParkRecord }) {
-		s.fail(n, "do: park_record is about requests for one record, and stream %s has neither `hydrate` nor a lookup", s.name.Value)
-	}
+	s.singles(req)
 	if in != nil && p.kind != keysetPaginator && !u.cursor && s.f["incremental"].Kind == yaml.MappingNode {
 		s.fail(s.f["incremental"], "stream %s: incremental, but no {{ cursor }} in the request: every pass would list everything", s.name.Value)
 	}
@@ -812,6 +809,14 @@ func (s *streamReader) pages(req *Request, n *yaml.Node) {
 		}
 	}
 	s.keyset(u, p, req.incremental, n)
+}
+
+// singles checks that a rule about requests for one record has some to be about.
+func (s *streamReader) singles(req *Request) {
+	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup || st.hydrate != nil })
+	if n := s.f["errors"]; !one && slices.ContainsFunc(req.errors, func(r errorRule) bool { return r.do == doParkRecord }) {
+		s.fail(n, "do: park_record is about requests for one record, and stream %s has neither `hydrate` nor a lookup", s.name.Value)
+	}
 }
 
 // keyset checks that every request can ask from the last record's cursor, inclusively (P6).

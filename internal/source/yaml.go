@@ -66,9 +66,8 @@ func (r *linter) fail(n *yaml.Node, format string, args ...any) {
 	r.report(Problem{r.fileOf(n), n.Line, n.Column, fmt.Sprintf(format, args...)})
 }
 
-func (r *linter) failAt(line, column int, message string) {
-	r.report(Problem{r.file, line, column, message})
-}
+// failAt is fail for what is wrong before there are nodes.
+func (r *linter) failAt(line int, message string) { r.report(Problem{r.file, line, 1, message}) }
 
 func (r *linter) report(p Problem) {
 	p.Line, p.Column = max(p.Line, 1), max(p.Column, 1)
@@ -83,17 +82,17 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 // document returns the only document of data; nil where it cannot be read, which is then among the problems.
 func (r *linter) document(data []byte) *yaml.Node {
 	if len(data) > maxDefinition {
-		r.failAt(1, 1, fmt.Sprintf("the file has %d bytes, more than %d: a definition never needs so many", len(data), maxDefinition))
+		r.failAt(1, fmt.Sprintf("the file has %d bytes, more than %d: a definition never needs so many", len(data), maxDefinition))
 		return nil
 	}
 	if !utf8.Valid(data) {
-		r.failAt(1, 1, "the file is not UTF-8")
+		r.failAt(1, "the file is not UTF-8")
 		return nil
 	}
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	if err := d.Decode(&doc); errors.Is(err, io.EOF) || err == nil && len(doc.Content) == 0 {
-		r.failAt(1, 1, "the file is empty: a definition begins with `source: NAME`")
+		r.failAt(1, "the file is empty: a definition begins with `source: NAME`")
 		return nil
 	} else if err != nil {
 		r.syntax(err)
@@ -120,7 +119,7 @@ func (r *linter) syntax(err error) {
 		line, _ = strconv.Atoi(m[1]) // no number is line 0, and failAt makes that 1
 		what = m[2]
 	}
-	r.failAt(line, 1, "not YAML: "+what)
+	r.failAt(line, "not YAML: "+what)
 }
 
 // sound checks what holds for every node: no duplicate keys, no aliases (a few bytes could mean gigabytes), plain keys,
