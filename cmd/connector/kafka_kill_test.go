@@ -31,6 +31,7 @@ func TestKillNine(t *testing.T) {
 	seed := uint64(number(t, "SEED", int(time.Now().UnixNano()&0xffffff)))
 	fmt.Printf("kill-test: SEED=%d KILLS=%d\n", seed, kills)
 	c := newChaos(t, rand.New(rand.NewPCG(seed, 9)))
+	c.people(20_000)
 	connector := c.run()
 	// The first refresh token is used once only: a kill between its use and its commit would cost the grant, as it would in
 	// earnest (DESIGN §9). After that the access token lives for hours.
@@ -81,7 +82,7 @@ func number(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// chaos is a Kafka that can be killed behind a proxy that can hold commits, and a simulator in a process of its own.
+// chaos is a Kafka that can be killed behind a proxy that can hold commits, and a simulated SalesLoft.
 type chaos struct {
 	*bed
 	random     *rand.Rand
@@ -108,14 +109,19 @@ func newChaos(t *testing.T, random *rand.Rand) *chaos {
 	c.brokers = c.direct
 	c.admin = kadm.NewClient(c.client())
 	c.brokers = c.proxy.address()
-	api := freePort(t)
-	c.url = fmt.Sprintf("http://127.0.0.1:%d", api)
-	sim := c.start("simulator", nil, c.binary, "simulate", "salesloft", "--records", "20000", "--changes", "200", "--rate", "-1",
-		"--port", fmt.Sprint(api), "--seed", fmt.Sprint(random.Int32()))
-	c.until("the simulator to answer", sim, func() bool { return c.get(c.url+"/_simulator/stats", nil) == nil })
-	c.connections(c.url, "{people: {interval: 1s, reconcile: false}}")
 	c.topic = c.name + ".crm.people"
 	return c
+}
+
+// people starts a simulator with so many people that keep changing, in a process of its own, and configures the connection.
+func (c *chaos) people(n int) {
+	c.Helper()
+	api := freePort(c.T)
+	c.url = fmt.Sprintf("http://127.0.0.1:%d", api)
+	sim := c.start("simulator", nil, c.binary, "simulate", "salesloft", "--records", fmt.Sprint(n), "--changes", "200", "--rate", "-1",
+		"--port", fmt.Sprint(api), "--seed", fmt.Sprint(c.random.Int32()))
+	c.until("the simulator to answer", sim, func() bool { return c.get(c.url+"/_simulator/stats", nil) == nil })
+	c.connections(c.url, "{people: {interval: 1s, reconcile: false}}")
 }
 
 // pass lets time pass: a random moment is what is wanted here, there is no condition to wait for.
@@ -150,10 +156,15 @@ func (c *chaos) living(connector *process) *process {
 	return c.run()
 }
 
+// hold holds the connector's next commit in the given way; the channel is closed when it is held.
+func (c *chaos) hold(way cut) <-chan struct{} {
+	return c.proxy.arm(way, func() { c.kafka(c.kafkaDir, "pause", "1") })
+}
+
 // killInCommit waits until the connector ends a transaction, holds that, and kills the connector.
 func (c *chaos) killInCommit(connector *process, way cut) {
 	c.Helper()
-	held := c.proxy.arm(way, func() { c.kafka(c.kafkaDir, "pause", "1") })
+	held := c.hold(way)
 	c.until("a commit to hold", nil, func() bool {
 		connector = c.living(connector)
 		select {
