@@ -28,9 +28,29 @@ app.use('/', require('express-pouchdb')(PouchDB.defaults({adapter: 'memory'}), {
 app.listen(Number(process.argv[2]), '127.0.0.1');
 `
 
-// TestPouchDB reads an API that nobody here wrote: 2,000 documents are created, updated and, 100 of them, deleted through
-// PouchDB Server's own API while the connector runs. Then the topic, compacted by key, equals the database, and a restart
-// publishes nothing.
+// pouchFile is the shipped definition with a second stream: the same documents, listed in full at every pass (D10). That a
+// document which the list does not show is gone is confirmed by its own address (D4).
+const pouchFile = `
+source: pouch
+extends: couchdb
+streams:
+  documents:
+    reconcile: {guard: {percent: 50}}
+  listed:
+    path: /_all_docs
+    query: {include_docs: true, limit: 250, skip: "{{ offset }}"}
+    records: rows[*].doc
+    primary_key: _id
+    filter: "!(record._id startsWith '_design/')"
+    paginator: {type: offset, size: 250, overlap: true}
+    interval: 1s
+    reconcile: {total: total_rows, lookup: {path: "/{{ key._id }}", records: .}, guard: {percent: 50}}
+`
+
+// TestPouchDB reads an API that nobody here wrote, by its feed and by its list: 2,000 documents are created, updated and, 100 of
+// them, deleted through PouchDB Server's own API while the connector runs. Then both topics, compacted by key, equal the
+// database, and a restart publishes nothing. What changes while the connector is down is published after its start, and nothing
+// else: what was deleted is declared by the feed, and found missing by the list.
 func TestPouchDB(t *testing.T) {
 	modules, err := filepath.Abs(root + "/.cache/pouchdb/node_modules")
 	if err != nil {
@@ -51,7 +71,20 @@ func TestPouchDB(t *testing.T) {
 	if len(want) != 2000-deleted || deleted == 0 || deleted > 100 {
 		t.Fatalf("the database holds %d documents after %d deletions", len(want), deleted)
 	}
-	topic := p.name + ".pouch.documents"
+	for _, topic := range p.topics() {
+		p.equals(topic, want, deleted)
+	}
+	p.away(p.restart(connector))
+}
+
+// topics are those of the feed and of the list.
+func (p *pouch) topics() []string {
+	return []string{p.name + ".pouch.documents", p.name + ".pouch.listed"}
+}
+
+// equals waits until a topic, compacted by key, holds what the database holds.
+func (p *pouch) equals(topic string, want map[string]any, deleted int) {
+	p.Helper()
 	got := map[string]any{}
 	events, tombstones := 0, 0
 	p.read(topic, "what the database holds", func(r *kgo.Record) bool {
@@ -62,28 +95,102 @@ func TestPouchDB(t *testing.T) {
 		} else {
 			got[string(r.Key)] = p.document(r.Value)
 		}
-		return len(got) == len(want) && events >= 2000 && cmp.Equal(got, want)
+		return len(got) == len(want) && events >= len(want)+tombstones && cmp.Equal(got, want)
 	})
-	t.Logf("%d events, of them %d tombstones, make the %d documents of the database", events, tombstones, len(want))
+	p.Logf("%s: %d events, of them %d tombstones, make the %d documents of the database", topic, events, tombstones, len(want))
 	if tombstones > deleted {
-		t.Errorf("%d tombstones for %d deletions", tombstones, deleted)
+		p.Errorf("%s: %d tombstones for %d deletions", topic, tombstones, deleted)
 	}
-	p.restart(connector, topic)
 }
 
 // restart stops the connector and starts it again: it publishes nothing.
-func (p *pouch) restart(connector *process, topic string) {
+func (p *pouch) restart(connector *process) *process {
 	p.Helper()
 	connector.rest(2)
 	connector.terminate()
 	admin := kadm.NewClient(p.client())
-	before := p.ends(admin, topic)
+	before := map[string]int64{}
+	for _, topic := range p.topics() {
+		before[topic] = p.ends(admin, topic)
+	}
 	connector = p.connector("one", "VALUE_FORMAT=json")
 	connector.rest(3)
-	connector.terminate()
-	if after := p.ends(admin, topic); after != before || before == 0 {
-		p.Errorf("the restart moved the topic's end from %d to %d", before, after)
+	for topic, end := range before {
+		if after := p.ends(admin, topic); after != end || end == 0 {
+			p.Errorf("the restart moved the end of %s from %d to %d", topic, end, after)
+		}
 	}
+	return connector
+}
+
+// away stops the connector, changes the database, and starts the connector again.
+func (p *pouch) away(connector *process) {
+	p.Helper()
+	connector.terminate()
+	before := map[string]map[string]bool{}
+	for _, topic := range p.topics() {
+		before[topic] = map[string]bool{}
+		for _, r := range p.all(topic) {
+			before[topic][fmt.Sprint(r.Partition, "/", r.Offset)] = true
+		}
+	}
+	want := p.meanwhile()
+	connector = p.connector("one", "VALUE_FORMAT=json")
+	for topic, old := range before {
+		left := len(want)
+		p.read(topic, "what changed meanwhile", func(r *kgo.Record) bool {
+			if !old[fmt.Sprint(r.Partition, "/", r.Offset)] {
+				left--
+			}
+			return left == 0
+		})
+	}
+	connector.rest(3)
+	connector.terminate()
+	for topic, reason := range map[string]string{p.topics()[0]: "declared", p.topics()[1]: "reconciled"} {
+		got := map[string]string{}
+		for _, r := range p.all(topic) {
+			if old := before[topic]; !old[fmt.Sprint(r.Partition, "/", r.Offset)] {
+				got[string(r.Key)] += header(r, "ce_op") + header(r, "ce_reason")
+			}
+		}
+		expected := map[string]string{}
+		for id, op := range want {
+			expected[id] = strings.Replace(op, "d", "d"+reason, 1)
+		}
+		if diff := cmp.Diff(expected, got); diff != "" {
+			p.Errorf("what %s got for the changes (- expected, + found):\n%s", topic, diff)
+		}
+	}
+}
+
+// meanwhile creates, updates and deletes some documents, and returns what is to be published of each.
+func (p *pouch) meanwhile() map[string]string {
+	p.Helper()
+	random := rand.New(rand.NewPCG(3, 4))
+	want, revisions := map[string]string{}, map[string]string{}
+	var batch []map[string]any
+	for id, d := range p.database() {
+		document, ok := d.(map[string]any)
+		if !ok || len(want) == 70 {
+			break
+		}
+		revision := fmt.Sprint(document["_rev"])
+		if len(want) < 30 {
+			want[id] = "d"
+			batch = append(batch, map[string]any{"_id": id, "_rev": revision, "_deleted": true})
+		} else {
+			want[id] = "u"
+			batch = append(batch, person(random, id, revision))
+		}
+	}
+	for n := range 25 {
+		id := fmt.Sprintf("late-%04d", n)
+		want[id] = "c"
+		batch = append(batch, person(random, id, ""))
+	}
+	p.save(batch, revisions)
+	return want
 }
 
 // pouch is a running PouchDB Server with an empty database, and a connection to it.
@@ -104,10 +211,11 @@ func newPouch(t *testing.T, modules string) *pouch {
 	p.must(http.MethodPut, "", nil, nil)
 	// A design document is code of the database, not data: it is not published.
 	p.must(http.MethodPut, "/_design/code", map[string]any{"views": map[string]any{}}, nil)
+	p.write("pouch.yaml", pouchFile)
 	p.write("connections.yaml", fmt.Sprintf(`- name: pouch
-  source: couchdb
+  source: ./pouch.yaml
   config: {url: "%s", database: people}
-  streams: {documents: {interval: 1s}}
+  streams: {documents: {interval: 1s}, listed: {}}
 `, server))
 	return p
 }
