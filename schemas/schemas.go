@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-//go:embed salesloft/*.avsc
+//go:embed */*.avsc
 var files embed.FS
 
 // Get returns the schema with this name, as a definition writes it ("salesloft/person"). An unknown name is an error that

@@ -133,6 +133,7 @@ type settings struct {
 	definition string
 	name       string // default: c
 	config     map[string]any
+	overrides  source.Overrides
 	change     func(*capture.Options)
 }
 
@@ -146,7 +147,7 @@ func (b *bed) options(s settings) capture.Options {
 	if s.name == "" {
 		s.name = "c"
 	}
-	bound, err := definition.Bind(s.name, s.config, source.Overrides{})
+	bound, err := definition.Bind(s.name, s.config, s.overrides)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -382,7 +382,7 @@ func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 }
 
 func (b *binder) warn(st *Stream) {
-	if st.Reconcile.Every == 0 && !st.Snapshot && st.delete == nil {
+	if st.Reconcile.Every == 0 && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
 		b.source.Warnings = append(b.source.Warnings, fmt.Sprintf("stream %s has no reconciliation: what vanishes upstream is never noticed", st.Name))
 	}
 	if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {

@@ -1,0 +1,282 @@
+package capture_test
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/codec"
+	"tidemark/internal/judge"
+	"tidemark/internal/simulator"
+	"tidemark/internal/source"
+)
+
+// The shipped definitions against the simulated systems that they are for: as they are, but for how often things happen.
+
+// system is a simulated system with a connection that reads it by the shipped definition, in Avro.
+type system struct {
+	*connector
+	*simulator.Upstream
+	source    *source.Source
+	resources map[string]string // by stream
+	decoders  *codec.Decoders
+}
+
+// how says how often things happen, and what else is not as the definition has it.
+type how struct {
+	config  map[string]any
+	streams []string      // nil: all
+	every   time.Duration // of reconciliation
+}
+
+// connect runs the shipped definition against a simulated system.
+func (b *bed) connect(name string, up *simulator.Upstream, resources map[string]string, h how) *system {
+	b.Helper()
+	text, err := source.CatalogFile(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	chosen := h.streams
+	if chosen == nil {
+		chosen = slices.Collect(maps.Keys(resources))
+	}
+	s := settings{definition: string(text), config: h.config, overrides: source.Overrides{Rate: &source.RateOverride{Budget: 1e6}}}
+	definition, err := source.Open(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bound, err := definition.Bind("c", s.config, s.overrides)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.overrides.Streams = map[string]source.StreamOverride{}
+	for _, st := range bound.Streams {
+		if slices.Contains(chosen, st.Name) && st.Reconcile.Every > 0 {
+			s.overrides.Streams[st.Name] = source.StreamOverride{ReconcileEvery: h.every}
+		} else if slices.Contains(chosen, st.Name) {
+			s.overrides.Streams[st.Name] = source.StreamOverride{}
+		}
+	}
+	for _, r := range bound.Requests {
+		if o, ok := s.overrides.Streams[r.Name]; ok || slices.ContainsFunc(r.Streams, func(st *source.Stream) bool { return slices.Contains(chosen, st.Name) }) {
+			o.Interval = 300 * time.Millisecond
+			s.overrides.Streams[r.Name] = o
+		}
+	}
+	registry, err := codec.NewRegistry(b.cluster.RegistryURL(), codec.RegistryOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(registry.Close)
+	s.change = func(o *capture.Options) {
+		o.Registry, o.Confirm = registry, 400*time.Millisecond
+	}
+	out := &system{Upstream: up, resources: resources, decoders: registry.Decoders(), source: b.sourceOf(s)}
+	out.connector = b.start(s)
+	out.await("the loop", func(s capture.Status) bool { return len(s.Streams) > 0 })
+	return out
+}
+
+// told are the events of a stream, decoded.
+func (s *system) told(stream string) []judge.Event {
+	s.Helper()
+	all := s.events(stream)
+	for i := range all {
+		if all[i].Value != nil {
+			text, err := s.decoders.Append(s.Context(), nil, all[i].Value)
+			if err != nil {
+				s.Fatal(err)
+			}
+			all[i].Value = text
+		}
+	}
+	return all
+}
+
+// verdict compares a stream with what its resource was.
+func (s *system) verdict(stream string) judge.Verdict {
+	s.Helper()
+	i := slices.IndexFunc(s.source.Streams, func(st *source.Stream) bool { return st.Name == stream })
+	var history []judge.State
+	views := s.views()
+	for state := range s.History(s.resources[stream]) {
+		key, optional := state.Key, state.Spoil != simulator.Sound
+		if s.source.Streams[i].LogFeed { // it is read when its loan is seen to change: what came just before the loan went, is not
+			key, optional = state.Partition, len(views[state.Partition]) == 0
+		}
+		history = append(history, judge.State{Key: key, At: state.At, Value: state.Value, Optional: optional})
+	}
+	v, err := judge.Judge(s.source.Streams[i].Rules, history, s.told(stream), judge.Options{
+		AtRest: true, Deletions: !s.source.Streams[i].LogFeed, NullsAreAbsent: true, Ops: true,
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return v
+}
+
+// rests waits until every topic equals the truth, which is at rest, and looks whether it stays so.
+func (s *system) rests(streams ...string) {
+	s.Helper()
+	var v judge.Verdict
+	for _, stream := range streams {
+		s.slowly(stream+" to equal the truth", func() bool {
+			v = s.verdict(stream)
+			return v.Missing == 0
+		}, func() any { return v.String() + "\n" + strings.Join(v.Examples, "\n") })
+	}
+	s.turns(2)
+	for _, stream := range streams {
+		if v := s.verdict(stream); !v.Clean() || v.Events == 0 {
+			s.Errorf("%s: %v\n%s", stream, v, strings.Join(v.Examples, "\n"))
+		}
+	}
+	for _, st := range s.look().Streams {
+		if st.Parked > 0 || st.Halted != "" || st.Mismatch {
+			s.Errorf("%+v", st)
+		}
+	}
+}
+
+// slowly is until for conditions that read topics.
+func (s *system) slowly(what string, is func() bool, show ...func() any) {
+	s.Helper()
+	last, yes := time.Time{}, false
+	s.until(what, func() bool {
+		if time.Since(last) > 300*time.Millisecond {
+			yes, last = is(), time.Now()
+		}
+		return yes
+	}, show...)
+}
+
+// turns waits until every partition that has listings has ended so many more complete ones.
+func (s *system) turns(n int) {
+	s.Helper()
+	type turn struct {
+		at time.Time
+		n  int
+	}
+	seen := map[string]turn{}
+	s.await("listings", func(st capture.Status) bool {
+		done := len(st.Partitions) > 0
+		for _, p := range st.Partitions {
+			if p.Listing.Complete.IsZero() || p.State != "" {
+				continue
+			}
+			t := seen[p.Stream+p.Name]
+			if p.Listing.Complete.After(t.at) {
+				t = turn{p.Listing.Complete, t.n + 1}
+				seen[p.Stream+p.Name] = t
+			}
+			done = done && t.n > n
+		}
+		return done
+	})
+}
+
+// graves are the keys whose last event is a tombstone, sorted.
+func (s *system) graves(stream string) []string {
+	s.Helper()
+	last := map[string][]byte{}
+	for _, r := range s.bed.read("test.c." + stream) {
+		last[string(r.Key)] = bytes.Clone(r.Value)
+	}
+	var keys []string
+	for key, value := range last {
+		if value == nil {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// live is a while of changes and faults, after which nothing changes any more.
+func (s *system) live(steps int, faults ...simulator.Fault) {
+	s.Helper()
+	for _, f := range faults {
+		s.Fail(f)
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range steps {
+		s.Step(2)
+		<-tick.C
+	}
+	s.Heal()
+	s.Freeze()
+}
+
+func (b *bed) exchange(o simulator.Options) *system {
+	b.Helper()
+	o.RateBudget = -1
+	up := simulator.NewCRF(o).Upstream
+	resources := map[string]string{"loans": "loans", "loan_events": "loan/events"}
+	return b.connect("crf-exchange", up, resources, how{every: 500 * time.Millisecond, config: map[string]any{
+		"base_url": b.serve(up.Handler()) + "/api", "api_key": simulator.APIKey, "partner_id": simulator.PartnerID,
+	}})
+}
+
+// TestCatalogCRFLife: loans of four views and their logs, while loans change, move and go, cursors end and answers fail.
+func TestCatalogCRFLife(t *testing.T) {
+	b := lay(t)
+	s := b.exchange(simulator.Options{
+		Seed: 3, Records: map[string]int{"loans": 700}, PageCap: 90, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.02,
+		LateCommits: 0.05, Lateness: time.Second, Deletes: 0.02, Restores: 0.02, Moves: 0.05,
+	})
+	s.live(60,
+		simulator.Fault{Kind: simulator.Status, Status: 503, Times: -1, Every: 17},
+		simulator.Fault{Kind: simulator.Status, Status: 429, RetryAfter: "1", Times: 2, Every: 40},
+		simulator.Fault{Kind: simulator.Truncated, Times: -1, Every: 23},
+		simulator.Fault{Kind: simulator.Reset, Times: -1, Every: 29},
+		simulator.Fault{Kind: simulator.Capped, Times: -1, Every: 7},
+		simulator.Fault{Kind: simulator.Expired, Times: 3, Every: 31},
+	)
+	s.rests("loans", "loan_events")
+	s.end()
+}
+
+// TestCatalogCRFLeavesAView: a loan that leaves a view is deleted in that view's keys alone (P24), one that is gone in all of its
+// views; nobody signals either.
+func TestCatalogCRFLeavesAView(t *testing.T) {
+	b := lay(t)
+	s := b.exchange(simulator.Options{Seed: 5, Records: map[string]int{"loans": 200}})
+	s.rests("loans", "loan_events")
+	want := map[string]bool{}
+	before := s.views()
+	for _, id := range append(s.Move("loans", 12), s.Delete("loans", 3)...) {
+		for view := range before[id] {
+			if !s.views()[id][view] {
+				want[judgeKey(view, id)] = true
+			}
+		}
+	}
+	s.rests("loans", "loan_events")
+	s.end()
+	if got := s.graves("loans"); !slices.Equal(got, slices.Sorted(maps.Keys(want))) || len(got) < 12 {
+		t.Errorf("tombstones %q, want %q", got, slices.Sorted(maps.Keys(want)))
+	}
+}
+
+// views says in which views each loan is now.
+func (s *system) views() map[string]map[string]bool {
+	all := map[string]map[string]bool{}
+	for state := range s.History("loans") {
+		if all[state.ID] == nil {
+			all[state.ID] = map[string]bool{}
+		}
+		if state.Value != nil {
+			all[state.ID][state.Partition] = true
+		} else {
+			delete(all[state.ID], state.Partition)
+		}
+	}
+	return all
+}
+
+func judgeKey(partition, id string) string { return `["` + partition + `","` + id + `"]` }
