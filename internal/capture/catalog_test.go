@@ -280,3 +280,54 @@ func (s *system) views() map[string]map[string]bool {
 }
 
 func judgeKey(partition, id string) string { return `["` + partition + `","` + id + `"]` }
+
+func (b *bed) focus(o simulator.Options) (*system, *simulator.Focus) {
+	b.Helper()
+	f := simulator.NewFocus(o)
+	return b.connect("focus", f.Upstream, map[string]string{"recordings": "client/recording"}, how{every: 500 * time.Millisecond, config: map[string]any{
+		"base_url": b.serve(f.Handler()) + "/api", "client_id": simulator.FocusClientID, "api_key": simulator.APIKey, "username": simulator.FocusUsername,
+	}}), f
+}
+
+// TestCatalogFocusLife: tokens and cursors end, answers fail, and what is committed late falls behind the cursor.
+func TestCatalogFocusLife(t *testing.T) {
+	b := lay(t)
+	s, f := b.focus(simulator.Options{
+		Seed: 7, Records: map[string]int{"client/recording": 450}, TokenLife: 3 * time.Second, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05,
+		Reverts: 0.05, Ties: 0.05, LateCommits: 0.05, Lateness: time.Second, Deletes: 0.05, Restores: 0.03,
+	})
+	s.live(30,
+		simulator.Fault{Kind: simulator.Status, Status: 503, Times: -1, Every: 17},
+		simulator.Fault{Kind: simulator.Truncated, Times: -1, Every: 23},
+		simulator.Fault{Kind: simulator.Reset, Times: -1, Every: 29, Resource: "client/recording"},
+		simulator.Fault{Kind: simulator.Capped, Times: -1, Every: 3},
+		simulator.Fault{Kind: simulator.Logout, Times: 5, Every: 13, Resource: "client/recording"},
+		simulator.Fault{Kind: simulator.Expired, Times: 2, Every: 31},
+	)
+	s.rests("recordings")
+	f.ExpireCursors() // all of them are 410 from now on
+	f.ExpireTokens()
+	s.Thaw()
+	changed := s.Change("client/recording", 5)
+	s.rests("recordings")
+	s.end()
+	if len(changed) != 5 {
+		t.Errorf("changed %q", changed)
+	}
+}
+
+// TestCatalogFocusSecondPass: nothing tells that a recording is gone but two complete listings without it (D4).
+func TestCatalogFocusSecondPass(t *testing.T) {
+	b := lay(t)
+	s, _ := b.focus(simulator.Options{Seed: 8, Records: map[string]int{"client/recording": 250}})
+	s.rests("recordings")
+	gone := s.Delete("client/recording", 9)
+	s.rests("recordings")
+	back := s.Restore("client/recording", 2)
+	s.rests("recordings")
+	s.end()
+	want := slices.DeleteFunc(gone, func(key string) bool { return slices.Contains(back, key) })
+	if got := s.graves("recordings"); !slices.Equal(got, slices.Sorted(slices.Values(want))) || len(got) != 7 {
+		t.Errorf("tombstones %q, want %q", got, want)
+	}
+}

@@ -380,7 +380,7 @@ func (p *Position) variables() vars {
 	if inc == nil {
 		return v
 	}
-	if (p.fresh && p.pane.from.isZero() || p.stage == measuring) && inc.start != nil {
+	if (p.fresh && p.pane.from.isZero() && p.cursor == "" || p.stage == measuring) && inc.start != nil {
 		v.start = inc.start
 	}
 	if p.stage == measuring {

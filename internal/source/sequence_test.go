@@ -162,6 +162,19 @@ func TestP10OpaqueEnds(t *testing.T) {
 	want(t, text.err, cdc.Halt, "is not an integer")
 }
 
+// P17: `start` is for a request that has no cursor in hand, and not for the rest of the pass: a server may take one of the two alone.
+func TestP17StartGivesWayToTheCursor(t *testing.T) {
+	stream := strings.NewReplacer(`cursor: "{{ cursor }}"`, `cursor: "{{ cursor }}", from: "{{ start }}"`, "more: hasMore", `more: hasMore, start: "{{ config.start }}"`).Replace(opaqueStream)
+	serve := func(q asked) any {
+		return map[string]any{"loans": []any{map[string]any{"id": q.n}}, "cursor": fmt.Sprintf("c%d", q.n), "hasMore": q.n < 3}
+	}
+	got := newDriver(t, bound(t, stream, map[string]any{"start": "2024-01-31"})).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve)
+	wanted := []string{"/v1/loans?from=2024-01-31", "/v1/loans?cursor=c1", "/v1/loans?cursor=c2"}
+	if diff := cmp.Diff(wanted, got.queries); got.err != nil || diff != "" {
+		t.Error(got.err, diff)
+	}
+}
+
 // P5, P17: `checkpoint: pass` keeps no cursor of the middle of a chain, so an error in it starts again at its beginning.
 func TestP17CheckpointPassRestartsTheChain(t *testing.T) {
 	stream := strings.Replace(opaqueStream, "more: hasMore", "more: hasMore, checkpoint: pass", 1) +
