@@ -331,3 +331,92 @@ func TestCatalogFocusSecondPass(t *testing.T) {
 		t.Errorf("tombstones %q, want %q", got, want)
 	}
 }
+
+// givergyStreams are the resources by stream.
+var givergyStreams = map[string]string{
+	"events": "events", "guests": "guests",
+	"buy_now_items": "items/buyNows", "auction_items": "items/auctionItems", "pledges": "items/pledges",
+	"prize_draws": "items/prizeDraws", "gli_raffles": "items/gliRaffles", "tickets": "items/tickets",
+	"buy_now_purchases": "purchases/buyNows", "auction_bids": "purchases/auctionItems", "donations": "purchases/donations",
+	"raffle_purchases": "purchases/prizeDraws", "gli_raffle_purchases": "purchases/gliRaffles", "ticket_purchases": "purchases/tickets",
+}
+
+func (b *bed) givergy(o simulator.Options, h how) *system {
+	b.Helper()
+	o.RateBudget = -1
+	up := simulator.NewGivergy(o).Upstream
+	h.every = time.Second
+	config := map[string]any{
+		"base_url": b.serve(up.Handler()), "namespace": simulator.GivergyNamespace,
+		"username": simulator.GivergyUsername, "password": simulator.GivergyPassword,
+	}
+	maps.Copy(config, h.config)
+	h.config = config
+	return b.connect("givergy", up, givergyStreams, h)
+}
+
+// TestCatalogGivergyLife: three requests for each event, bundles of six, while rows change and leave, sessions end and answers fail.
+func TestCatalogGivergyLife(t *testing.T) {
+	b := lay(t)
+	s := b.givergy(simulator.Options{
+		Seed: 11, Records: map[string]int{"events": 6, "items": 40, "purchases": 60, "guests": 300}, TokenLife: 4 * time.Second, Creates: 0.1,
+		CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.05, LateCommits: 0.05, Lateness: time.Second, Deletes: 0.05, Restores: 0.03,
+	}, how{})
+	s.live(50,
+		simulator.Fault{Kind: simulator.Status, Status: 500, Times: -1, Every: 31},
+		simulator.Fault{Kind: simulator.Truncated, Times: -1, Every: 43},
+		simulator.Fault{Kind: simulator.Reset, Times: -1, Every: 47, Resource: "items"},
+		simulator.Fault{Kind: simulator.Drift, Times: 5, Every: 10, Resource: "guests"},
+		simulator.Fault{Kind: simulator.Logout, Times: 4, Every: 41, Resource: "purchases"},
+	)
+	s.rests(slices.Sorted(maps.Keys(givergyStreams))...)
+	s.end()
+}
+
+// TestCatalogGivergyArchive: what is archived vanishes without a sign, an event with all that belongs to it, whether the vendor
+// answers 404 or nothing under it: both are gone from the topics, and what was never archived is not (D4, D8).
+func TestCatalogGivergyArchive(t *testing.T) {
+	b := lay(t)
+	s := b.givergy(simulator.Options{Seed: 12, Records: map[string]int{"events": 8, "items": 30, "purchases": 30, "guests": 200}}, how{})
+	streams := slices.Sorted(maps.Keys(givergyStreams))
+	s.rests(streams...)
+	for _, resource := range []string{"guests", "items/tickets", "purchases/donations"} {
+		if n := len(s.Delete(resource, 2)); n != 2 {
+			t.Fatalf("%d of %s archived", n, resource)
+		}
+	}
+	events := s.Delete("events", 2)
+	s.rests(streams...)
+	s.end()
+	if got := s.graves("events"); !slices.Equal(got, slices.Sorted(slices.Values(events))) {
+		t.Errorf("tombstones of events %q, want %q", got, events)
+	}
+	reasons := map[string]int{}
+	for _, key := range s.graves("guests") {
+		reasons[header(s.grave("guests", key), "ce_reason")]++
+	}
+	if reasons["orphan"] < 2 || reasons["reconciled"] == 0 {
+		t.Errorf("reasons of the guests' tombstones: %v", reasons)
+	}
+}
+
+// TestCatalogGivergyFamilies: two of the three families list no events: those of the configuration are read, and a choice of the
+// list says what to do instead.
+func TestCatalogGivergyFamilies(t *testing.T) {
+	b := lay(t)
+	records := map[string]int{"events": 3, "items": 5, "purchases": 5, "guests": 60}
+	var ids []any
+	for state := range simulator.NewGivergy(simulator.Options{Seed: 13, Records: records}).History("events") {
+		ids = append(ids, map[string]any{"id": state.ID, "startTime": 0, "endTime": 1})
+	}
+	s := b.givergy(simulator.Options{Seed: 13, Records: records}, how{
+		config:  map[string]any{"namespace": "salesforce", "event_ids": ids},
+		streams: slices.DeleteFunc(slices.Collect(maps.Keys(givergyStreams)), func(name string) bool { return name == "events" }),
+	})
+	s.Change("guests", 5)
+	s.rests("guests", "donations", "tickets")
+	s.end()
+	all := b.givergy(simulator.Options{Seed: 13, Records: records}, how{config: map[string]any{"namespace": "blackbaud"}})
+	all.halted("404", "give event_ids")
+	all.end()
+}

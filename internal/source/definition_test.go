@@ -201,7 +201,7 @@ func TestParseDuration(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	if diff := cmp.Diff([]string{"couchdb", "crf-exchange", "focus", "salesloft"}, Catalog()); diff != "" {
+	if diff := cmp.Diff([]string{"couchdb", "crf-exchange", "focus", "givergy", "salesloft"}, Catalog()); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := Open("salseloft"); err == nil || !strings.Contains(err.Error(), `did you mean "salesloft"?`) {
