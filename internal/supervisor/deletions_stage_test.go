@@ -1,0 +1,448 @@
+//go:build synctests
+
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
+	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
+	"tidemark/internal/source"
+)
+
+// bazaar is a world in a bubble: a broker and the adversary on a virtual network, one connection, and whoever starts it again.
+type bazaar struct {
+	t       testing.TB
+	plot    *plot
+	network *kfake.VirtualNetwork
+	cluster *kfake.Cluster
+	api     *adversary
+	server  *http.Server
+	served  chan struct{}
+	plan    *plan
+	log     *logbook
+	result  *trial
+
+	end, ended chan struct{}
+	mu         sync.Mutex
+	now        *capture.Connection // nil: down
+	seen       map[string]*listings
+	orders     int
+}
+
+// listings is what was seen of one partition's listings.
+type listings struct {
+	passes   int64
+	complete time.Time // end of the last complete one
+	failed   int
+	ends     []time.Time // of the complete ones since there is calm
+}
+
+func open(t testing.TB, p *plot) *bazaar {
+	b := &bazaar{
+		t: t, plot: p, network: &kfake.VirtualNetwork{}, api: newAdversary(p), log: &logbook{}, served: make(chan struct{}),
+		plan: &plan{counts: map[string]int{}, faults: p.Wire}, end: make(chan struct{}), ended: make(chan struct{}),
+		result: &trial{Plot: *p, Incomplete: map[string]int{}}, seen: map[string]*listings{},
+	}
+	var err error
+	b.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(b.network.Listen),
+		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "315360000000"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := b.network.Listen("tcp", "127.0.0.1:8081")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.server = &http.Server{Handler: b.api, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	go func() {
+		defer close(b.served)
+		_ = b.server.Serve(listener) // it ends with the server
+	}()
+	o := b.kafka(b.network.DialContext)
+	if _, err := kafka.EnsureTopics(context.Background(), o, o.SystemTopics()); err != nil {
+		t.Fatal(err)
+	}
+	go b.keep()
+	return b
+}
+
+func (b *bazaar) kafka(dial func(context.Context, string, string) (net.Conn, error)) kafka.Options {
+	return kafka.Options{
+		Brokers: b.cluster.ListenAddrs(), Name: "sim", Instance: "one", Shards: 1, Dial: dial, Log: b.log.logger("kafka"), Restores: kafka.NewRestorer(0),
+	}
+}
+
+func (b *bazaar) bind() (*source.Source, error) {
+	definition, err := source.Parse("bazaar.yaml", []byte(b.plot.definition()))
+	if err != nil {
+		return nil, err
+	}
+	return definition.Bind("c", map[string]any{"url": "http://127.0.0.1:8081", "password": cdc.NewSecret("sesame")}, source.Overrides{})
+}
+
+// keep runs the process, and starts it again when it crashes, is told to end or halts: a crash is cut, cancel, wait.
+func (b *bazaar) keep() {
+	defer close(b.ended)
+	for life := 1; ; life++ {
+		down, over := b.live(life)
+		if over {
+			return
+		}
+		select {
+		case <-time.After(down):
+		case <-b.end:
+			return
+		}
+	}
+}
+
+// live is one life of the process.
+func (b *bazaar) live(life int) (down time.Duration, over bool) {
+	link := newLink(b.network, b.plan, 0)
+	bound, err := b.bind()
+	if err != nil {
+		b.t.Error(err)
+		return 0, true
+	}
+	o := b.kafka(link.dial)
+	o.Log = b.log.logger(fmt.Sprint("life ", life))
+	c, err := capture.New(capture.Options{
+		Source: bound, Kafka: o, Config: "one", Records: b.plot.Bound, Confirm: b.plot.Confirm, Log: o.Log,
+		Fetch: fetch.Options{Dial: link.dial, Attempts: 3},
+	})
+	if err != nil {
+		b.t.Error(err)
+		return 0, true
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx, nil) }()
+	b.running(c)
+	down, over = b.watch(c, link, done)
+	b.running(nil)
+	cancel()
+	if err, ok := <-done; ok && err != nil {
+		b.result.halted(err.Error())
+	}
+	link.sever()
+	c.Close()
+	return down, over
+}
+
+func (b *bazaar) running(c *capture.Connection) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = c
+	for _, l := range b.seen {
+		l.passes, l.complete, l.failed = 0, time.Time{}, 0
+	}
+}
+
+// watch waits for the end of a life, and looks at what the connection does meanwhile.
+func (b *bazaar) watch(c *capture.Connection, link *link, done chan error) (down time.Duration, over bool) {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for n := 0; ; n++ {
+		select {
+		case f := <-link.trouble:
+			if f.Do != terminate {
+				link.sever()
+			}
+			b.result.Crashes++
+			return f.For, false
+		case err := <-done:
+			done <- err
+			return 10 * time.Second, false
+		case <-ticker.C:
+			st := b.look(c)
+			if b.observe(st); n%12 == 0 && b.halts(st) {
+				return time.Second, false
+			}
+		case <-b.end:
+			return 0, true
+		}
+	}
+}
+
+func (b *bazaar) look(c *capture.Connection) capture.Status {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return c.Status(ctx)
+}
+
+// status is that of the connection that runs now.
+func (b *bazaar) status() capture.Status {
+	b.mu.Lock()
+	c := b.now
+	b.mu.Unlock()
+	if c == nil {
+		return capture.Status{}
+	}
+	return b.look(c)
+}
+
+var digits = regexp.MustCompile(`[0-9]+|"[^"]*"`)
+
+// observe counts listings, complete ones and others by what they lack.
+func (b *bazaar) observe(st capture.Status) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range st.Partitions {
+		l := b.seen[p.Name]
+		if l == nil {
+			l = &listings{}
+			b.seen[p.Name] = l
+		}
+		b.result.Passes += max(0, p.Passes-l.passes)
+		l.passes = p.Passes
+		if n := p.Listing.Failed - l.failed; n > 0 {
+			why := digits.ReplaceAllString(p.Listing.Why, "…")
+			b.result.Incomplete[why[:min(len(why), 70)]] += n
+		}
+		l.failed = p.Listing.Failed
+		if p.Listing.Complete.After(l.complete) {
+			if !l.complete.IsZero() { // else it is of the life before
+				b.result.Complete++
+			}
+			l.complete = p.Listing.Complete
+			l.ends = append(l.ends, l.complete)
+		}
+	}
+}
+
+// halts reports whether something stands still until a person comes: here that is to start it again.
+func (b *bazaar) halts(st capture.Status) bool {
+	halted := ""
+	for _, s := range st.Streams {
+		halted += s.Halted
+	}
+	for _, p := range st.Partitions {
+		halted += p.Halted
+	}
+	if halted != "" {
+		b.result.halted(halted)
+	}
+	return halted != ""
+}
+
+// play runs the plot: lies, changes and crashes; then calm, and the listings after which everything has to be as it is.
+func (b *bazaar) play() {
+	began := time.Now()
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() { b.api.run(stop) })
+	for time.Since(began) < b.plot.Chaos {
+		<-time.After(10 * time.Minute)
+		b.operate()
+	}
+	b.plan.end()
+	b.api.heal()
+	<-time.After(b.plot.Every + b.plot.Interval)
+	b.api.freeze()
+	close(stop)
+	busy.Wait()
+	b.result.Calm = time.Now()
+	b.mu.Lock()
+	for _, l := range b.seen {
+		l.ends = nil
+	}
+	b.mu.Unlock()
+	b.rest()
+	close(b.end)
+	<-b.ended
+	b.result.Virtual = time.Since(began)
+	b.collect()
+}
+
+// rest waits until two complete listings of every partition have confirmed what is gone, lets what is withheld go, and waits
+// until contents have come to rest too.
+func (b *bazaar) rest() {
+	if !b.plot.listed() { // what upstream declares deleted is read by the next passes
+		<-time.After(10*b.plot.Interval + 10*time.Minute)
+		b.result.Settled = time.Now()
+	} else if !b.await("two complete listings after the calm", b.confirmed) || !b.await("the lookups", b.asked) {
+		return
+	} else {
+		b.result.Settled = time.Now()
+	}
+	if st := b.status(); b.plot.Approve && len(st.Streams) == 1 && st.Streams[0].Withheld > 0 {
+		b.order(int64(st.Streams[0].Withheld))
+		b.result.LetGo = true
+	}
+	if b.plot.listed() {
+		b.mu.Lock()
+		for _, l := range b.seen {
+			l.ends = nil
+		}
+		b.mu.Unlock()
+		b.await("four more listings", func() bool { return b.ended_(4) })
+	}
+	b.await("the lookups", b.asked)
+	<-time.After(2 * b.plot.Interval)
+}
+
+func (p *plot) listed() bool { return p.Reads == "" || p.List }
+
+func (b *bazaar) await(what string, is func() bool) bool {
+	for deadline := time.Now().Add(12 * time.Hour); time.Now().Before(deadline); <-time.After(10 * time.Second) {
+		if is() {
+			return true
+		}
+	}
+	b.result.note("waited for %s: %+v", what, b.status())
+	return false
+}
+
+// ended_ reports whether every partition has had n complete listings lately.
+func (b *bazaar) ended_(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.seen {
+		if len(l.ends) < n {
+			return false
+		}
+	}
+	return len(b.seen) > 0
+}
+
+// confirmed reports whether every partition has had two complete listings since the calm, of which the second began as much
+// later as a confirmation wants. The first that ended may have begun before the calm; when a listing began is known no better
+// than that the one before it had ended.
+func (b *bazaar) confirmed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.seen {
+		done := false
+		for i, end := range l.ends {
+			done = done || i >= 3 && !l.ends[i-1].Before(l.ends[1].Add(b.plot.Confirm)) && end.After(l.ends[1])
+		}
+		if !done {
+			return false
+		}
+	}
+	return len(b.seen) > 0
+}
+
+// asked reports whether no candidate is being looked up.
+func (b *bazaar) asked() bool {
+	st := b.status()
+	for _, p := range st.Partitions {
+		if p.Listing.Asking > 0 {
+			return false
+		}
+	}
+	return st.Phase.Name == "running"
+}
+
+// order lets n withheld deletions go (D6).
+func (b *bazaar) order(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.now == nil {
+		return
+	}
+	b.orders++
+	now := time.Now().UTC()
+	b.now.Order(fmt.Sprint("order-", b.orders), offsets.Command{
+		Do: offsets.Approve, Connection: "c", Stream: "things", N: n, Author: "operator", At: now, Expires: now.Add(time.Hour),
+	})
+}
+
+// operate is a careful operator: he lets go what is withheld when he has seen that all of it is gone.
+func (b *bazaar) operate() {
+	st := b.status()
+	if len(st.Streams) != 1 || st.Streams[0].Withheld == 0 {
+		return
+	}
+	withheld := map[string]bool{}
+	b.read(b.kafka(b.network.DialContext).OffsetsTopic(), func(r kafka.Record) error {
+		k, err := offsets.ParseKey(r.Key)
+		if err != nil || k.Kind != offsets.KindCandidate {
+			return err
+		}
+		delete(withheld, k.Name)
+		if r.Value != nil {
+			c, err := offsets.Decode[offsets.Candidate](r.Value)
+			if err != nil {
+				return err
+			}
+			if c.Kind == offsets.Withheld {
+				withheld[k.Name] = true
+			}
+		}
+		return nil
+	})
+	b.api.mu.Lock()
+	sure := true
+	for key := range withheld {
+		sure = sure && b.api.state(key).Value == ""
+	}
+	few := b.api.random.IntN(4) == 0
+	b.api.mu.Unlock()
+	switch {
+	case few:
+		b.order(int64(len(withheld)) - 1) // a mistake: it is refused
+	case sure:
+		b.order(int64(len(withheld)))
+	}
+}
+
+func (b *bazaar) read(topic string, yield func(kafka.Record) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	o := b.kafka(b.network.DialContext)
+	if err := kafka.Read(ctx, o, kafka.Query{Topics: []string{topic}}, yield); err != nil {
+		b.result.note("read %s: %v", topic, err)
+	}
+}
+
+// close ends the world.
+func (b *bazaar) close() {
+	b.server.Close()
+	<-b.served
+	b.cluster.Close()
+	<-time.After(5 * time.Minute) // what is still under way meets its deadline
+}
+
+// collect reads the topics, and what was true.
+func (b *bazaar) collect() {
+	h := b.result
+	h.Truths, h.Told, h.Fired, h.Log = b.api.truths, b.api.told, b.plan.fired, b.log.String()
+	bound, err := b.bind()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	h.Rules = bound.Streams[0].Rules
+	o := b.kafka(b.network.DialContext)
+	b.read(o.EventsTopic("c", "things"), h.event)
+	b.read(o.OffsetsTopic(), h.offset)
+	b.read(o.HashesTopic(), h.hash)
+	b.read(o.ControlsTopic(), func(r kafka.Record) error {
+		c, err := offsets.Decode[offsets.Command](bytes.Clone(r.Value))
+		if c.Outcome != nil {
+			h.Commands = append(h.Commands, c)
+		}
+		return err
+	})
+	slices.SortStableFunc(h.Events, func(x, y happening) int { return x.At.Compare(y.At) })
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+}
