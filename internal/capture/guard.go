@@ -128,7 +128,7 @@ func (o *ownership) unguard(now time.Time) error {
 		if s.guarded == "" || s.halted != nil {
 			continue
 		}
-		waiting := s.waiting()
+		waiting, shown := s.waiting(), s.shown(now)
 		if waiting == 0 && !s.holds(offsets.Withheld) {
 			s.guarded = ""
 			o.log.Info("no deletion is withheld any more", "stream", s.spec.Name)
@@ -144,14 +144,20 @@ func (o *ownership) unguard(now time.Time) error {
 			if now, ok := s.held.get(key); !ok || now != c { // what is staged says otherwise
 				continue
 			}
-			leave := reconcile.Released(c.Reason, s.guard(), waiting, s.approved(now), o.levels(p, s, nil))
-			if !leave.Holds() {
-				break
+			n, approved := waiting, int64(0)
+			if s.wasShown(c, now) {
+				n, approved = shown, s.approved(now)
 			}
-			if err := o.carryOut(p, s, key, c.Version.Version, leave, s.approved(now) > 0); err != nil {
+			leave := reconcile.Released(c.Reason, s.guard(), n, approved, o.levels(p, s, nil))
+			if !leave.Holds() {
+				continue
+			}
+			if err := o.carryOut(p, s, key, c.Version.Version, leave, approved > 0); err != nil {
 				return err
 			}
-			waiting--
+			if waiting--; approved > 0 {
+				shown--
+			}
 		}
 	}
 	return nil
@@ -159,13 +165,29 @@ func (o *ownership) unguard(now time.Time) error {
 
 // waiting counts the declared deletions that are withheld, but for those whose burial is staged.
 func (s *stream) waiting() int64 {
+	return s.declared(func(offsets.Candidate) bool { return true })
+}
+
+// shown counts those of them that an approval names.
+func (s *stream) shown(now time.Time) int64 {
+	return s.declared(func(c offsets.Candidate) bool { return s.wasShown(c, now) })
+}
+
+func (s *stream) declared(which func(offsets.Candidate) bool) int64 {
 	var n int64
 	for key, c := range s.held.committed {
-		if _, ok := s.held.get(key); ok && c.Kind == offsets.Withheld && c.Reason != cdc.Reconciled {
+		if _, ok := s.held.get(key); ok && c.Kind == offsets.Withheld && c.Reason != cdc.Reconciled && which(c) {
 			n++
 		}
 	}
 	return n
+}
+
+// wasShown reports whether an operator saw a withheld deletion before he gave the approval that holds now: what is withheld
+// since is not in it (D6).
+func (s *stream) wasShown(c offsets.Candidate, now time.Time) bool {
+	a := s.approval()
+	return a != nil && s.approved(now) > 0 && !c.At.After(a.At)
 }
 
 // holds reports whether a committed candidate is of a kind.

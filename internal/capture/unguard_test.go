@@ -1,0 +1,41 @@
+package capture
+
+import (
+	"testing"
+	"time"
+
+	"tidemark/internal/cdc"
+	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
+	"tidemark/internal/record"
+	"tidemark/internal/state"
+)
+
+// TestD6ApprovalNamesWhatWasShown: an operator approves what a listing missed, and while that waits for another listing upstream
+// declares more deletions. He has not seen those, so his approval lets none of them go.
+func TestD6ApprovalNamesWhatWasShown(t *testing.T) {
+	o := bare(t, evening)
+	o.session = &kafka.Session{}
+	s := o.streams[0]
+	s.topic.Partitions = 1
+	s.spec.Reconcile.GuardKeys, s.spec.Reconcile.GuardShare, s.guarded = 0, 0, "the day is full"
+	now := time.Now()
+	s.meta.Approved = &offsets.Approval{ID: "a", N: 5, At: now, Until: now.Add(time.Hour)}
+	for key, at := range map[string]time.Time{"1": now.Add(-time.Minute), "2": now.Add(time.Minute)} {
+		s.table.Stage(1, []byte(key), record.KeyHash([]byte(key)), state.Entry{Hash: 1, Partition: s.ordinal(cdc.NoPartition)})
+		s.held.committed[key] = offsets.Candidate{Kind: offsets.Withheld, Reason: cdc.Declared, Partition: cdc.NoPartition, At: at}
+	}
+	s.table.Settle(1)
+	if err := o.unguard(now.Add(2 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, waits := s.held.get("1"); waits {
+		t.Error("what he was shown still waits")
+	}
+	if _, waits := s.held.get("2"); !waits {
+		t.Error("a deletion that he was not shown goes")
+	}
+	if left := s.approval().N; left != 4 {
+		t.Errorf("%d of his 5 are left", left)
+	}
+}
