@@ -248,7 +248,11 @@ func (a *adversary) idle() bool {
 // change lets one thing happen upstream.
 func (a *adversary) change() {
 	p := a.plot
-	switch n := a.random.IntN(100); {
+	n := a.random.IntN(100)
+	if !p.listed() && (n >= 40 && n < 62 || n >= 70 && n < 78 || n >= 96) { // nothing disappears in silence where nobody lists
+		n = 85
+	}
+	switch {
 	case n < 22:
 		a.create()
 	case n < 40:

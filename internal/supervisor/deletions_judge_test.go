@@ -312,7 +312,7 @@ func (h *trial) guard() (found []string) {
 		}
 		a := &approval{cmd.Outcome.At, cmd.Expires, cmd.N, map[string]bool{}}
 		for _, x := range h.Held {
-			if !x.At.After(a.at.Add(time.Second)) {
+			if x.At.Before(a.at.Truncate(time.Millisecond)) {
 				a.named[x.Key] = x.Candidate != nil && x.Candidate.Kind == offsets.Withheld
 			}
 		}

@@ -151,7 +151,7 @@ func (b *bazaar) running(c *capture.Connection) {
 	defer b.mu.Unlock()
 	b.now = c
 	for _, l := range b.seen {
-		l.passes, l.complete, l.failed = 0, time.Time{}, 0
+		l.passes, l.complete, l.failed = -1, time.Time{}, 0
 	}
 }
 
@@ -210,7 +210,9 @@ func (b *bazaar) observe(st capture.Status) {
 			l = &listings{}
 			b.seen[p.Name] = l
 		}
-		b.result.Passes += max(0, p.Passes-l.passes)
+		if l.passes >= 0 { // else this is the first look at a new life
+			b.result.Passes += max(0, p.Passes-l.passes)
+		}
 		l.passes = p.Passes
 		if n := p.Listing.Failed - l.failed; n > 0 {
 			why := digits.ReplaceAllString(p.Listing.Why, "…")

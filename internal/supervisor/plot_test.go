@@ -184,7 +184,7 @@ func (p *plot) definition() string {
 		"keyset": `{since: "{{ anchor ?? start }}"}`, "page": `{page: "{{ page }}"}`, "offset": `{offset: "{{ offset }}"}`, "token": `{token: "{{ page_token }}"}`,
 	}
 	paginators := map[string]string{
-		"keyset": "{type: keyset, size_echo: size}", "page": "{type: page, more: more}", "offset": "{type: offset, overlap: true}",
+		"keyset": "{type: keyset, size_echo: size}", "page": "{type: page, more: more}", "offset": fmt.Sprintf("{type: offset, size: %d, overlap: true}", p.Page),
 		"token": "{type: token, next: next}",
 	}
 	listing := fmt.Sprintf("listing: {path: %q, query: %s, paginator: %s}", "/all"+view, queries[p.Pages], paginators[p.Pages])
