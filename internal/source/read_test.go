@@ -92,6 +92,24 @@ func TestD2ReloginRepeatsThePageBefore(t *testing.T) {
 	}
 }
 
+// D2, (10): a server that ends the session at every third page would have the page before asked for again without an end.
+func TestD2ReloginAgainAndAgainEnds(t *testing.T) {
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		switch page := q.query.Get("page"); {
+		case q.n > 50:
+			t.Fatal("the pass does not end")
+			return nil
+		case page == "3":
+			return &fetch.Response{Status: 200, Body: []byte(`{"data":[]}`), Relogin: true}
+		default:
+			return fmt.Sprintf(`{"data":[{"id":%s}]}`, page)
+		}
+	})
+	if got.err != nil || got.complete {
+		t.Error(got.err, got.complete)
+	}
+}
+
 // D2: who logged in again in the middle of a listing may see other records.
 func TestReloginIsNotComplete(t *testing.T) {
 	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {

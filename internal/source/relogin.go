@@ -37,7 +37,7 @@ func (s *splitter) doubtful() bool {
 
 // doubt puts the answer aside, to ask for the page before once more.
 func (s *splitter) doubt(next *Position) {
-	if next.previous == nil {
+	if next.doubts++; next.previous == nil || next.doubts > rewalks { // (10)
 		next.spoil("it was logged in anew while it was read")
 		return
 	}
