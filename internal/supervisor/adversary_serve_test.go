@@ -163,7 +163,7 @@ func (a *adversary) list(view string, q url.Values) reply {
 	rows, total := a.twisted(view, s)
 	rep := a.page(rows, total, q, s)
 	if l := s.lie; l != nil {
-		rep = a.loudly(l, s, rep)
+		rep = a.loudly(l, view, s, rep)
 	}
 	return rep
 }
@@ -303,7 +303,7 @@ func (a *adversary) twisted(view string, s *stroll) (rows []thing, total int) {
 			}
 		}
 	}
-	if l.Do != "login sees less" || s.page > l.Page {
+	if l.Do != "login sees less" || s.less {
 		rows = slices.DeleteFunc(rows, func(t thing) bool { return l.victims[a.keyOf(&t)] })
 	}
 	for _, t := range l.strange {
@@ -324,10 +324,23 @@ func (a *adversary) twisted(view string, s *stroll) (rows []thing, total int) {
 	return rows, total
 }
 
+// conceal adds the last record of a page to those that another login does not see, so that asking for the page again betrays it
+// (D2). It is false where the page has none.
+func (a *adversary) conceal(l *telling, view string, page int) bool {
+	rows := a.rows(view)
+	at := min(page*a.plot.Page, len(rows))
+	if at <= (page-1)*a.plot.Page {
+		return false
+	}
+	l.victims[a.keyOf(&rows[at-1])] = true
+	return true
+}
+
 // loudly spoils a page so that it shows.
-func (a *adversary) loudly(l *telling, s *stroll, rep reply) reply {
-	if l.Do == "login sees less" && s.page == l.Page {
-		a.token++ // whoever asks next has to log in again
+func (a *adversary) loudly(l *telling, view string, s *stroll, rep reply) reply {
+	if l.Do == "login sees less" && s.page == l.Page && !s.less && a.conceal(l, view, s.page) {
+		a.token++ // whoever asks next has to log in again, and until this listing ends
+		s.less = true
 	}
 	if s.page != l.Page && l.Do != "page 403" || a.calm || time.Since(l.since) > l.For {
 		return rep

@@ -67,6 +67,7 @@ type truth struct {
 type stroll struct {
 	n, page int
 	ended   bool
+	less    bool // it goes on with a login that sees less
 	at      time.Time
 	lie     *telling
 }
@@ -443,14 +444,11 @@ func (a *adversary) run(stop <-chan struct{}) {
 	}
 }
 
-// heal ends the lies; freeze ends the changes too, and returns what is true then.
+// heal ends the lies.
 func (a *adversary) heal() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.calm = true
-	for a.plot.Cap > 0 && a.crowded() {
-		a.drop(a.any(func(*thing) bool { return true }))
-	}
 }
 
 // crowded reports whether a view has so many records that its listing is cut.
@@ -463,8 +461,13 @@ func (a *adversary) crowded() bool {
 	return false
 }
 
-func (a *adversary) freeze() {
+// freeze ends the changes, once no listing is under way and none is cut off. It reports whether that was so.
+func (a *adversary) freeze() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.frozen = true
+	a.frozen = a.idle()
+	for a.frozen && a.plot.Cap > 0 && a.crowded() {
+		a.drop(a.any(func(*thing) bool { return true }))
+	}
+	return a.frozen
 }

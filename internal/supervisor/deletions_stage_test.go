@@ -257,7 +257,7 @@ func (b *bazaar) play() {
 	b.plan.end()
 	b.api.heal()
 	<-time.After(b.plot.Every + b.plot.Interval)
-	b.api.freeze()
+	b.await("a moment without a listing", b.api.freeze)
 	close(stop)
 	busy.Wait()
 	b.result.Calm = time.Now()
@@ -303,7 +303,7 @@ func (b *bazaar) rest() {
 func (p *plot) listed() bool { return p.Reads == "" || p.List }
 
 func (b *bazaar) await(what string, is func() bool) bool {
-	for deadline := time.Now().Add(12 * time.Hour); time.Now().Before(deadline); <-time.After(10 * time.Second) {
+	for deadline := time.Now().Add(12 * time.Hour); time.Now().Before(deadline); <-time.After(time.Second) {
 		if is() {
 			return true
 		}
