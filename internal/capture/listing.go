@@ -115,7 +115,7 @@ const listingTries = 20
 func (o *ownership) planListing(p *partition, now time.Time) error {
 	cp := p.checkpoint()
 	switch {
-	case p.halted != nil, p.verdict != nil, p.inquest != nil, o.rests(p) != "":
+	case p.stands(), p.verdict != nil, p.inquest != nil, o.rests(p) != "":
 		return nil
 	case p.listing != nil: // of an ownership before this one
 		o.schedule.at(&p.list, now)

@@ -57,10 +57,10 @@ func (b *bed) grave(stream, key string) kafka.Record {
 }
 
 // listings waits until n more listings of the stream were complete.
-func (c *connector) listings(n int) capture.Status {
+func (c *connector) listings(n int) {
 	c.Helper()
 	var last time.Time
-	return c.await(fmt.Sprintf("%d more complete listings", n), func(s capture.Status) bool {
+	c.await(fmt.Sprintf("%d more complete listings", n), func(s capture.Status) bool {
 		if len(s.Partitions) == 0 {
 			return false
 		}

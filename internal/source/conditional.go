@@ -19,8 +19,8 @@ func (p *Position) conditional(out *fetch.Request) {
 	if !ok || p.pages > 0 || p.listing || !r.repeatable() {
 		return
 	}
-	print, value, _ := strings.Cut(value, " ")
-	if print != r.answerPrint {
+	of, value, _ := strings.Cut(value, " ")
+	if of != r.answerPrint {
 		return
 	}
 	header := out.Header.Clone()

@@ -22,7 +22,9 @@ type reply struct {
 	broken bool // the connection breaks off
 }
 
-func said(format string, args ...any) reply { return reply{200, "", fmt.Appendf(nil, format, args...), false} }
+func said(format string, args ...any) reply {
+	return reply{200, "", fmt.Appendf(nil, format, args...), false}
+}
 
 func refusal(status int) reply {
 	return reply{status, "", []byte(`{"error":"no"}`), false}
