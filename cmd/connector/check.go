@@ -262,20 +262,26 @@ func onePage(ctx context.Context, client *fetch.Client, r *source.Request) (stat
 	if err != nil {
 		return "", "", err
 	}
-	request, err := r.Compose(&position)
-	if err != nil {
-		return "", "", err
-	}
-	answer, err := client.Do(ctx, request)
-	if err != nil {
-		return "", "", err
-	}
-	defer answer.Release()
 	var page source.Page
-	if err := r.Split(&position, answer, func(int) record.Known { return nil }, &page); err != nil {
-		return "", "", err
+	for rows := 0; ; position = page.Next {
+		request, err := r.Compose(&position)
+		if err != nil {
+			return "", "", err
+		}
+		answer, err := client.Do(ctx, request)
+		if err != nil {
+			return "", "", err
+		}
+		defer answer.Release()
+		if err := r.Split(&position, answer, func(int) record.Known { return nil }, &page); err != nil {
+			return "", "", err
+		}
+		if len(page.Records) > 0 || !page.Next.Incomplete() {
+			detail = fmt.Sprintf("status %d, %s", answer.Status, counted(int64(max(rows, len(page.Records))), "record"))
+			break
+		}
+		rows = page.Rows // parts: the first of them is asked for whole (hydrate)
 	}
-	detail = fmt.Sprintf("status %d, %s", answer.Status, counted(int64(len(page.Records)), "record"))
 	var bad error
 	for _, rec := range page.Records {
 		if rec.Err != nil {

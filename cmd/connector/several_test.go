@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -55,9 +56,41 @@ streams:
 	if len(h.cursors["fruit"]) != 0 || h.streams["apples"].Count != 1 || h.streams["pears"].Topic != "" {
 		t.Errorf("after the reset: %+v", h)
 	}
-	s.want(1, []string{"check"}, "state crm/pears", "--rebaseline")
+	s.want(1, []string{"check"}, "state crm/pears", "--rebaseline", "page crm/fruit", "2 records")
 	r = s.run("--rebaseline")
 	s.until("pears are published anew", counted)
 	r.stop()
 	s.want(0, []string{"check"}, "state crm/apples", "goes on with 1 key")
+}
+
+// Where the list gives parts, `check` and `sources test` read a whole record too: a credential may list and not see.
+func TestCheckReadsAWholeRecord(t *testing.T) {
+	s := newStage(t)
+	var private atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case q.URL.Path == "/things":
+			fmt.Fprint(w, `[{"id":1},{"id":2},{"id":3}]`)
+		case private.Load():
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"error":"private"}`)
+		default:
+			fmt.Fprintf(w, `{"id":%s,"text":"long"}`, q.URL.Path[len("/things/"):])
+		}
+	}))
+	t.Cleanup(server.Close)
+	s.write("parts.yaml", `source: parts
+config: {url: {}}
+base_url: "{{ config.url }}"
+streams:
+  things: {path: /things, records: ., primary_key: id, hydrate: {path: "/things/{{ record.id }}"}}
+`)
+	s.write("connections.yaml", fmt.Sprintf("- name: crm\n  source: ./parts.yaml\n  account: sales\n  config: {url: %q}\n", server.URL))
+	s.env["VALUE_FORMAT"] = "json"
+	s.want(0, []string{"check"}, "page crm/things", "3 records, the first has key 1")
+	s.want(0, []string{"sources", "test", s.dir + "/parts.yaml", "--config", "url=" + server.URL, "--pages", "4"}, "(whole record)", `"text":"long"`,
+		"3 would be published", "nothing would be published again")
+	private.Store(true)
+	s.want(1, []string{"check"}, "FAIL  page crm/things", "403")
 }

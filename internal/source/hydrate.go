@@ -87,6 +87,9 @@ func (s *splitter) partial(next *Position) {
 	next.hydration, next.wholes, next.stage = h, 0, hydrating
 }
 
+// Incomplete reports whether the pass goes on with the whole of a record of which the list gave a part.
+func (p *Position) Incomplete() bool { return p.stage == hydrating }
+
 func (h *hydration) put(raw []byte) record.Span {
 	off := int32(len(h.buf))
 	h.buf = append(h.buf, raw...)
