@@ -25,7 +25,7 @@ func read(t *testing.T, file string) string {
 
 func TestSourcesListAndShow(t *testing.T) {
 	s := &stage{T: t}
-	s.want(0, []string{"sources", "list"}, "salesloft  oauth2 refresh_token", "refresh_token*", "[start_date]", "people accounts", "couchdb    basic")
+	s.want(0, []string{"sources", "list"}, "salesloft     oauth2 refresh_token or oauth2 client_credentials or bearer", "refresh_token*", "[start_date]", "people accounts", "couchdb       basic")
 	s.want(0, []string{"sources", "show", "couchdb"}, "source: couchdb", "last_seq")
 	s.want(1, []string{"sources", "show", "couchbd"}, "no definition is called")
 	s.want(2, []string{"sources", "tset"}, `did you mean "test"`)
@@ -47,7 +47,7 @@ func TestSourcesCheckSaysEverything(t *testing.T) {
 	if err := os.WriteFile(schema, []byte(strings.Replace(read(t, "testdata/team.yaml"), "salesloft/person", "salesloft/persona", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.want(0, []string{"sources", "check", "testdata/team.yaml", "salesloft"}, "testdata/team.yaml: ok: source team, streams people", "warning: stream people has no reconciliation")
+	s.want(0, []string{"sources", "check", "testdata/team.yaml", "salesloft"}, "testdata/team.yaml: ok: source team, streams people", "warning: no reconciliation, so what vanishes upstream is never noticed: stream people")
 	out := s.want(1, []string{"sources", "check", "testdata/team.yaml", bad, schema, filepath.Join(dir, "none.yaml")}, "3 of 4 cannot be used",
 		"none.yaml", "stream people", "primary_keys", "interval")
 	if n := strings.Count(out, bad+":"); n < 2 {

@@ -30,7 +30,7 @@ type endpoint struct {
 // [chosen], and so is that tags have no timestamps, and that groups come all at once: that they have no paging is [seen].
 func endpoints() []endpoint {
 	both := []string{"updated_at", "created_at"}
-	byID := []string{"id", "created_at", "updated_at"}
+	byID := []string{"id", "updated_at"}
 	return []endpoint{
 		{path: "people", filters: true, sorts: []string{"updated_at", "created_at", "last_contacted_at", "id"}, write: (*writer).person},
 		{path: "accounts", filters: true, sorts: []string{"updated_at", "created_at", "last_contacted_at", "id"}, write: (*writer).account},
@@ -49,14 +49,14 @@ func endpoints() []endpoint {
 		{path: "email_templates", filters: true, sorts: []string{"updated_at", "created_at", "last_used_at", "id"}, write: (*writer).template},
 		{path: "successes", filters: true, sorts: both, write: (*writer).success},
 		{path: "team_templates", filters: true, sorts: both, write: (*writer).template},
-		{path: "tasks", sorts: append([]string{"due_date"}, byID...), write: (*writer).task},
-		{path: "steps", sorts: byID, write: (*writer).cadenceStep},
-		{path: "tags", sorts: []string{"id"}, write: (*writer).tag, plain: true},
-		{path: "groups", sorts: byID, write: (*writer).group, whole: true},
-		{path: "custom_fields", sorts: byID, write: (*writer).customField},
-		{path: "imports", sorts: byID, write: (*writer).imported},
+		{path: "tasks", sorts: []string{"due_date"}, write: (*writer).task},
+		{path: "steps", sorts: both, write: (*writer).cadenceStep},
+		{path: "tags", sorts: []string{"name"}, write: (*writer).tag, plain: true},
+		{path: "groups", sorts: both, write: (*writer).group, whole: true},
+		{path: "custom_fields", sorts: []string{"updated_at", "created_at", "name"}, write: (*writer).customField},
+		{path: "imports", sorts: []string{"created_at", "updated_at"}, write: (*writer).imported},
 		{path: "crm_users", sorts: byID, write: (*writer).crmUser},
-		{path: "person_stages", sorts: byID, write: (*writer).stage},
+		{path: "person_stages", sorts: both, write: (*writer).stage},
 	}
 }
 

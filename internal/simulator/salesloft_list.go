@@ -142,7 +142,7 @@ func (s *SalesLoft) sortValue(w *row, field string) int64 {
 	case "due_date":
 		writer := writer{seed: uint64(s.o.Seed), m: w.moment, origin: w.origin}
 		return writer.due()
-	default:
+	default: // id; and names come in the order of ids
 		return w.id
 	}
 }

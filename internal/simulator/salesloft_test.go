@@ -526,12 +526,11 @@ func TestEndpoints(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(slices.Values(append(slices.Clone(filtered), snapshots...))), slices.Sorted(slices.Values(s.Resources()))); diff != "" {
 		t.Errorf("resources: -want +got\n%s", diff)
 	}
-	sorts := map[string]string{"activity_histories": "occurred_at", "tasks": "due_date", "cadence_memberships": "added_at"}
+	sorts := map[string]string{
+		"activity_histories": "occurred_at", "tasks": "due_date", "cadence_memberships": "added_at", "users": "id", "crm_users": "id", "tags": "name", "imports": "created_at",
+	}
 	for _, resource := range s.Resources() {
 		by := "updated_at"
-		if slices.Contains(snapshots, resource) {
-			by = "id"
-		}
 		if other, ok := sorts[resource]; ok {
 			by = other
 		}

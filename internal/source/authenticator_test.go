@@ -289,7 +289,7 @@ func TestSalesLoftByKeyOrGrant(t *testing.T) {
 	if _, err := d.Bind("c", nil, Overrides{}); err == nil || !strings.Contains(err.Error(), "client_id is empty") {
 		t.Error(err)
 	}
-	if text, err := json.Marshal(d.Authentication()); err != nil || string(text) != `"oauth2 refresh_token or bearer"` {
+	if text, err := json.Marshal(d.Authentication()); err != nil || string(text) != `"oauth2 refresh_token or oauth2 client_credentials or bearer"` {
 		t.Error(string(text), err)
 	}
 }

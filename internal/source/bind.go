@@ -278,6 +278,7 @@ func (b *binder) streams(chosen map[string]StreamOverride) {
 		b.request(p, chosen)
 	}
 	b.lineages()
+	b.warn()
 	if len(b.source.Streams) == 0 && len(b.problems) == 0 {
 		b.fail("no stream is chosen")
 	}
@@ -377,17 +378,26 @@ func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 	for _, o := range changes {
 		b.override(&st, req, o)
 	}
-	b.warn(&st)
 	req.Streams = append(req.Streams, &st)
 }
 
-func (b *binder) warn(st *Stream) {
-	if st.Reconcile.Every == 0 && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
-		b.source.Warnings = append(b.source.Warnings, fmt.Sprintf("stream %s has no reconciliation: what vanishes upstream is never noticed", st.Name))
+// warn says what `check` should tell people of the streams: each thing once.
+func (b *binder) warn() {
+	var blind, partial []string
+	for _, st := range b.source.Streams {
+		if st.Reconcile.Every == 0 && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
+			blind = append(blind, st.Name)
+		}
+		if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {
+			partial = append(partial, st.Name)
+		}
 	}
-	if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {
+	if blind != nil {
+		b.source.Warnings = append(b.source.Warnings, "no reconciliation, so what vanishes upstream is never noticed: stream "+strings.Join(blind, ", "))
+	}
+	if partial != nil {
 		b.source.Warnings = append(b.source.Warnings,
-			fmt.Sprintf("stream %s compares only a part of its records: the other fields go stale downstream until something else changes", st.Name))
+			"only a part of the records is compared, and the other fields go stale downstream until something else changes: stream "+strings.Join(partial, ", "))
 	}
 }
 

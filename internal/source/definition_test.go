@@ -270,38 +270,3 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestCatalog proves what the issue asks of the shipped definitions.
-func TestCatalog(t *testing.T) {
-	d, err := Open("salesloft")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := d.Bind("c", map[string]any{"client_id": "a", "client_secret": "b", "refresh_token": "c"}, Overrides{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{"people": "/people", "accounts": "/accounts", "calls": "/activities/calls", "emails": "/activities/emails",
-		"cadences": "/cadences", "cadence_memberships": "/cadence_memberships", "notes": "/notes", "users": "/users"}
-	for i, st := range s.Streams {
-		r := s.Requests[i]
-		v := r.vars(r.Partitions()[0], time.Time{})
-		_, url, _, _, err := r.list.compose(s, &v)
-		path, query, _ := strings.Cut(strings.TrimPrefix(url, s.BaseURL), "?")
-		if err != nil || path != want[st.Name] {
-			t.Errorf("%s: %s %v", st.Name, url, err)
-		}
-		delete(want, st.Name)
-		if snapshot := st.Name == "users"; st.Snapshot != snapshot || (r.paginator.kind == keysetPaginator) == snapshot || strings.Contains(query, "updated_at%5B") {
-			t.Errorf("%s: %s %+v", st.Name, query, r.paginator)
-		}
-		if !slices.Equal(st.Rules.Exclude, []string{"counts", "updated_at"}) || !st.HasLookup || r.paginator.sizeEcho == nil {
-			t.Errorf("%s: %+v", st.Name, st.Rules)
-		}
-		if _, url, _, _, err := st.lookup.call.compose(s, &vars{key: st.keyNames(nil, []any{int64(5)})}); err != nil || url != s.BaseURL+path+"/5" {
-			t.Errorf("%s: lookup %s %v", st.Name, url, err)
-		}
-	}
-	if len(want) > 0 {
-		t.Errorf("missing %v", want)
-	}
-}
