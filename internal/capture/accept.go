@@ -215,7 +215,7 @@ func (o *ownership) finish(w *walk) error {
 		o.log.Info("recovered", "partition", p.label)
 	}
 	p.walk, p.failures, p.paused, p.kin.gone = nil, 0, nil, false
-	if w.generation != 0 && !w.page.Unchanged && (p.listsByItself() || p.request.ReconcileEvery() > 0) { // D1: it listed everything too
+	if w.generation != 0 && !w.page.Unchanged && (p.listsByItself() || p.request.Reconciles()) { // D1: it listed everything too
 		if err := o.judge(w, w.page.Complete, w.page.Why); err != nil {
 			return o.fail(w, err)
 		}

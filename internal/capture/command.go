@@ -122,8 +122,8 @@ func (o *ownership) orderListing(ord *order, s *stream, now time.Time) error {
 		if p.request != s.request || p.halted != nil {
 			continue
 		}
-		if !p.listsByItself() && p.request.ReconcileEvery() == 0 {
-			return o.refuseOrder(ord, "nothing is declared of how its live records are listed: the definition has no `reconcile` with `every`")
+		if !p.listsByItself() && !p.request.Reconciles() {
+			return o.refuseOrder(ord, "nothing is declared of how its live records are listed: the definition has no `reconcile` with `every` or `schedule`")
 		}
 		ord.left++
 		p.orders = append(p.orders, ord)
@@ -190,7 +190,7 @@ func (o *ownership) relist(p *partition, now time.Time) error {
 	if p.listsByItself() {
 		return o.hurry(p, now)
 	}
-	if p.request.ReconcileEvery() > 0 && p.listing == nil && p.verdict == nil && p.inquest == nil {
+	if p.request.Reconciles() && p.listing == nil && p.verdict == nil && p.inquest == nil {
 		o.schedule.at(&p.list, now)
 	}
 	return nil

@@ -126,18 +126,26 @@ func (o *ownership) planListing(p *partition, now time.Time) error {
 		o.schedule.at(&p.list, now)
 		return nil
 	}
+	if !p.request.Reconciles() {
+		return nil
+	}
+	last, m := now, cp.Reconciled
+	if m != nil {
+		last = m.Ended
+	}
 	every := p.request.ReconcileEvery()
-	if every == 0 {
-		return nil
+	due, timed := p.request.ListingAt(last) // what was missed is made up for
+	if every > 0 {
+		if at := phase(o.name+"/"+p.label+"/list", every, last); !timed || at.Before(due) { // P22
+			due = at
+		}
 	}
-	name, m := o.name+"/"+p.label+"/list", cp.Reconciled
-	if m == nil {
-		o.schedule.at(&p.list, phase(name, every, now)) // P22
-		return nil
-	}
-	due := phase(name, every, m.Ended)
-	if m.Failed > 0 { // D2: sooner than that, the more rarely the longer it fails
-		due = now.Add(min(every, 10*time.Minute<<min(m.Failed-1, 10)))
+	if m != nil && m.Failed > 0 { // D2: again, the more rarely the longer it fails
+		wait := 10 * time.Minute << min(m.Failed-1, 10)
+		if every > 0 {
+			wait = min(wait, every)
+		}
+		due = now.Add(wait)
 	}
 	if at, ok := o.secondDue(p); ok && at.Before(due) {
 		due = at

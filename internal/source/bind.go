@@ -385,7 +385,7 @@ func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 func (b *binder) warn() {
 	var blind, partial []string
 	for _, st := range b.source.Streams {
-		if st.Reconcile.Every == 0 && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
+		if !st.reconciles() && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
 			blind = append(blind, st.Name)
 		}
 		if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {
@@ -501,7 +501,7 @@ func (b *binder) override(st *Stream, req *Request, o StreamOverride) {
 		req.Interval = Interval{fixed: o.Interval}
 	}
 	if o.ReconcileEvery != 0 {
-		st.Reconcile.Every = max(o.ReconcileEvery, 0)
+		st.Reconcile.Every, st.Reconcile.times = max(o.ReconcileEvery, 0), nil
 	}
 	if h := o.Hash; h != nil {
 		if len(h.Include) > 0 && len(h.Exclude) > 0 {

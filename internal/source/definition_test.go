@@ -269,4 +269,3 @@ func TestSettings(t *testing.T) {
 		t.Error(diff)
 	}
 }
-

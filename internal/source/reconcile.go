@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -25,18 +26,20 @@ func (s *streamReader) reconcile(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "reconcile", []string{"every", "lookup", "listing", "cap", "total", "guard", "orphans"}, []string{"schedule", "order", "window"})
+	f := s.fields(n, "reconcile", []string{"every", "schedule", "lookup", "listing", "cap", "total", "guard", "orphans"}, []string{"order", "window"})
 	if f == nil {
 		return
 	}
-	rec.Every = s.positive(f["every"], "reconcile.every", 0)
+	rec.Every, rec.times = s.positive(f["every"], "reconcile.every", 0), s.timetable(f["schedule"], "reconcile.schedule")
 	switch {
-	case !s.b.stream.Snapshot && f["every"] == nil && f["lookup"] == nil && f["guard"] == nil && f["orphans"] == nil:
-		s.fail(n, "reconcile needs `every`, `lookup` or both")
+	case f["every"] != nil && f["schedule"] != nil:
+		s.fail(f["schedule"], "reconcile has both `every` and `schedule`: one of them says when")
+	case !s.b.stream.Snapshot && f["every"] == nil && f["schedule"] == nil && f["lookup"] == nil && f["guard"] == nil && f["orphans"] == nil:
+		s.fail(n, "reconcile needs `every` or `schedule`, `lookup`, or both")
 	case s.b.stream.LogFeed:
 		s.fail(n, "reconcile, but the stream is a log feed (record_id): its entries leave the listing by age, and nothing is deleted by that (D1)")
-	case s.b.stream.Snapshot && f["every"] != nil:
-		s.fail(f["every"], "a stream without `incremental` reconciles at every pass: its `interval` says how often (D10)")
+	case s.b.stream.Snapshot && cmp.Or(f["every"], f["schedule"]) != nil:
+		s.fail(cmp.Or(f["every"], f["schedule"]), "a stream without `incremental` reconciles at every pass: its `interval` says how often (D10)")
 	}
 	if o := s.choice(f["orphans"], "orphans", "withhold", "delete", "keep"); o != "" {
 		rec.Orphans = o
@@ -150,7 +153,7 @@ func (s *streamReader) lookup(l *yaml.Node) {
 }
 
 // ReconcileEvery is how often the request's partitions are listed in full: as often as the most demanding of its streams says.
-// 0: never.
+// 0: not by an interval.
 func (r *Request) ReconcileEvery() time.Duration {
 	var every time.Duration
 	for _, st := range r.Streams {
@@ -159,6 +162,26 @@ func (r *Request) ReconcileEvery() time.Duration {
 		}
 	}
 	return every
+}
+
+// ListingAt is the first moment after a time at which the clock says that the request's partitions are listed in full; false where
+// it does not (P22).
+func (r *Request) ListingAt(after time.Time) (at time.Time, ok bool) {
+	for _, st := range r.Streams {
+		if t := st.Reconcile.times; t != nil {
+			if next := t.next(after); !ok || next.Before(at) {
+				at, ok = next, true
+			}
+		}
+	}
+	return at, ok
+}
+
+func (st *Stream) reconciles() bool { return st.Reconcile.Every > 0 || st.Reconcile.times != nil }
+
+// Reconciles reports whether the request's partitions are listed in full now and then.
+func (r *Request) Reconciles() bool {
+	return slices.ContainsFunc(r.Streams, (*Stream).reconciles)
 }
 
 // BeginListing returns the position of a pass that lists every live record of p (D1), as the definition declares it: by default

@@ -94,7 +94,8 @@ type Stream struct {
 
 // Reconcile is what the definition or the connection says of a stream's deletions (D1–D8).
 type Reconcile struct {
-	Every   time.Duration // 0: never; a snapshot stream reconciles at every pass (D10)
+	Every   time.Duration // 0: not by an interval; a snapshot stream reconciles at every pass (D10)
+	times   *timetable    // schedule; nil: not by the clock
 	Orphans string        // "delete", "keep" or "withhold" (D8)
 	// GuardKeys and GuardShare are the numbers of D5: more deletions than both, of a rolling day, are withheld.
 	GuardKeys  int64
