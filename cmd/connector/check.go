@@ -469,7 +469,7 @@ func (c *checkup) state(ctx context.Context, d declared, r *source.Request, st *
 		switch {
 		case cp.Request != "" && cp.Request != r.RequestPrint: // P23: Request
 			c.add(warning, item, "partition "+partition+": the request changed, so its cursor is void: a full pass begins, which publishes only what differs", "")
-		case cp.Listing != "" && cp.Listing != r.ListingPrint: // P23: Listing
+		case cp.Reconciled != nil && cp.Reconciled.Listing != r.Listing(): // P23: Listing
 			c.add(warning, item, "partition "+partition+": the listing changed: deletions wait for two complete passes", "")
 		}
 	}

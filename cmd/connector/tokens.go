@@ -252,10 +252,11 @@ func (r *replacing) work(ctx context.Context, h *hands) error {
 	b.Offset(offsets.Key{Kind: offsets.KindToken, Connection: r.target.Name}.Append(nil), value)
 	for request, partitions := range h.held.cursors {
 		for partition, cp := range partitions {
-			if cp.Listing == "" {
+			if cp.Reconciled == nil {
 				continue
 			}
-			cp.Listing = anotherGrant
+			mark := *cp.Reconciled
+			mark.Listing, cp.Reconciled = anotherGrant, &mark
 			value, err := offsets.Encode(cp)
 			if err != nil {
 				return err

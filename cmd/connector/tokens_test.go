@@ -294,7 +294,7 @@ func TestP23ReplacedGrantVoidsTheListings(t *testing.T) {
 	d := s.deployment()
 	cursor := offsets.Key{Kind: offsets.KindCursor, Connection: "crm", Stream: "things", Name: "-"}.Append(nil)
 	cp := s.holdings().cursors["things"]["-"]
-	cp.Listing = "made before"
+	cp.Reconciled = &cdc.Reconciliation{Listing: "made before", Agreed: 2}
 	key := offsets.Key{Kind: offsets.KindToken, Connection: "crm"}.Append(nil)
 	old, _ := s.grant()
 	x := replacing{surgery: surgery{p: &program{out: io.Discard}}}
@@ -318,7 +318,7 @@ func TestP23ReplacedGrantVoidsTheListings(t *testing.T) {
 	}
 	s.want(0, []string{"tokens", "status"}, "a refresh is under way, or its outcome is not known")
 	s.with("refresh-new", 0, []string{"tokens", "replace", "crm", "--yes"}, fmt.Sprint("then: generation ", old.Generation+2))
-	if got := s.holdings().cursors["things"]["-"]; got.Listing != anotherGrant || got.Cursor != cp.Cursor || got.Passes != cp.Passes {
+	if got := s.holdings().cursors["things"]["-"]; got.Reconciled == nil || got.Reconciled.Listing != anotherGrant || got.Cursor != cp.Cursor || got.Passes != cp.Passes {
 		t.Errorf("%+v, was %+v", got, cp)
 	}
 }

@@ -37,7 +37,7 @@ type part struct {
 func (o *ownership) judge(w *walk, complete bool, why string) error {
 	p := w.partition
 	l := reconcile.Listing{
-		Generation: w.generation, Began: w.began, Ended: time.Now(), Complete: complete, Why: why, Print: o.listingPrint(p),
+		Generation: w.generation, Began: w.began, Ended: time.Now(), Complete: complete, Why: why, Print: p.request.Listing(),
 	}
 	var missing int64
 	v := &verdict{walk: w, dry: w.dry()}
@@ -79,11 +79,6 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 	p.verdict = v
 	o.undertake(p)
 	return o.pursue()
-}
-
-// listingPrint is the fingerprint of what a listing lists: the request, the filter, and whose credential it is (P23).
-func (c *Connection) listingPrint(p *partition) string {
-	return p.request.ListingPrint + "-" + c.source.Identity
 }
 
 // unseen gathers the live keys of s that a complete pass of p did not show. Where partitions share their keys, a key is missing

@@ -184,6 +184,9 @@ func (r *Request) Reconciles() bool {
 	return slices.ContainsFunc(r.Streams, (*Stream).reconciles)
 }
 
+// Listing is the fingerprint of what a complete listing was made under: the request, the filter, and who asked (P23).
+func (r *Request) Listing() string { return r.ListingPrint + "-" + r.source.Identity }
+
 // BeginListing returns the position of a pass that lists every live record of p (D1), as the definition declares it: by default
 // the request without its cursor, from `start`. It moves no cursor and has no checkpoint; its requests leave others the last of
 // the budget.
