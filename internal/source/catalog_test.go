@@ -1,10 +1,16 @@
 package source
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"tidemark/internal/codec"
+	"tidemark/schemas"
 )
 
 // settingsOf are what a connection needs for each shipped definition.
@@ -120,5 +126,57 @@ func TestCatalogGivergyCadence(t *testing.T) {
 	p := Partition{Values: map[string]any{"event": map[string]any{"id": "e"}}} // named by the configuration, and no more is known of it
 	if every, err := s.Requests[1].Every(p, noon); err != nil || every != 24*time.Hour {
 		t.Errorf("without times: every %s, %v", every, err)
+	}
+}
+
+// TestCatalogSchemas: every stream of the catalog has a schema that can be used and that has the key's fields, which are never null;
+// and there is no schema without a stream. That the simulated systems' records fit is proven where they are captured.
+func TestCatalogSchemas(t *testing.T) {
+	unused := map[string]bool{}
+	for _, name := range schemas.Names() {
+		unused[name] = true
+	}
+	for _, name := range Catalog() {
+		for _, st := range shipped(t, name, settingsOf()[name]).Streams {
+			if name == "couchdb" { // a database holds what it holds
+				continue
+			}
+			if delete(unused, st.Schema); !strings.HasPrefix(st.Schema, name+"/") {
+				t.Errorf("%s/%s: schema %s", name, st.Name, st.Schema)
+				continue
+			}
+			text, err := schemas.Get(st.Schema)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if _, err := codec.NewAvro(text, 1); err != nil {
+				t.Errorf("%s: %v", st.Schema, err)
+			}
+			var schema struct {
+				Fields []struct {
+					Name string
+					Type any
+				}
+			}
+			if err := json.Unmarshal(text, &schema); err != nil {
+				t.Fatal(err)
+			}
+			kinds := map[string]string{}
+			for _, f := range schema.Fields {
+				kinds[f.Name] = fmt.Sprint(f.Type)
+			}
+			for _, path := range st.keyPaths {
+				if kind := kinds[path[0]]; kind == "" || strings.Contains(kind, "null") {
+					t.Errorf("%s: %s of the key is %q", st.Schema, path, kind)
+				}
+			}
+			if in := st.request.incremental; in != nil && in.cursorField != nil && kinds[in.cursorField.String()] == "" {
+				t.Errorf("%s: the cursor %s is not in it", st.Schema, in.cursorField)
+			}
+		}
+	}
+	if len(unused) > 0 {
+		t.Errorf("schemas that no stream has: %q", slices.Sorted(maps.Keys(unused)))
 	}
 }
