@@ -430,7 +430,7 @@ func salesloftStreams(up *simulator.Upstream) map[string]string {
 	return all
 }
 
-func (b *bed) wholeTeam(o simulator.Options, config map[string]any) (*system, *simulator.SalesLoft) {
+func (b *bed) wholeTeam(o simulator.Options, config map[string]any) *system {
 	b.Helper()
 	o.RateBudget = -1
 	o.Records = map[string]int{}
@@ -440,13 +440,13 @@ func (b *bed) wholeTeam(o simulator.Options, config map[string]any) (*system, *s
 	up := simulator.New(o)
 	url := b.serve(up.Handler())
 	config["base_url"], config["token_url"] = url+"/v2", url+"/oauth/token"
-	return b.connect("salesloft", up.Upstream, salesloftStreams(up.Upstream), how{every: time.Second, config: config}), up
+	return b.connect("salesloft", up.Upstream, salesloftStreams(up.Upstream), how{every: time.Second, config: config})
 }
 
 // TestCatalogSalesLoftLife: all twenty-four lists at once, with client credentials whose tokens end.
 func TestCatalogSalesLoftLife(t *testing.T) {
 	b := lay(t)
-	s, _ := b.wholeTeam(simulator.Options{
+	s := b.wholeTeam(simulator.Options{
 		Seed: 21, People: 300, Accounts: 60, Calls: 60, Emails: 60, Cadences: 12, CadenceMemberships: 60, Notes: 60, Users: 40, NullUpdated: 2,
 		PageCap: 25, Tokens: true, TokenLife: 4 * time.Second, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.05,
 		LateCommits: 0.05, Lateness: time.Second, Deletes: 0.04, Restores: 0.02,
@@ -466,7 +466,7 @@ func TestCatalogSalesLoftLife(t *testing.T) {
 // none. What is hidden from the lists for a while is found alive, and stays.
 func TestCatalogSalesLoftLookup(t *testing.T) {
 	b := lay(t)
-	s, _ := b.wholeTeam(simulator.Options{
+	s := b.wholeTeam(simulator.Options{
 		Seed: 22, People: 150, Accounts: 60, Calls: 60, Emails: 60, Cadences: 60, CadenceMemberships: 60, Notes: 60, Users: 60,
 	}, map[string]any{"api_key": simulator.APIKey})
 	streams := slices.Sorted(maps.Keys(s.resources))

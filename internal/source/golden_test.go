@@ -316,11 +316,11 @@ func (g *golden) write(req *fetch.Request) {
 	base, query, _ := strings.Cut(req.URL, "?")
 	line := req.Method + " " + base
 	if query != "" {
-		clear, err := url.QueryUnescape(query)
+		readable, err := url.QueryUnescape(query)
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		line += "?" + clear
+		line += "?" + readable
 	}
 	for _, name := range slices.Sorted(maps.Keys(req.Header)) {
 		if name == "Accept" && req.Header.Get(name) == "application/json" { // all of them
