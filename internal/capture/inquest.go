@@ -19,13 +19,24 @@ type inquest struct {
 	keys      []string
 	batch     []string // of this turn
 	gone      []string // of batch, by their lookups
-	control   []byte   // the key of this turn that must be found
-	proven    bool     // it was
+	control   []byte   // the key of this turn that must be found, before the batch and behind it
+	step      step     // of this turn
+	proven    bool     // it was found when it was last asked for
 	failed    error    // of a lookup of this turn
 	left      int      // lookups under way
 	again     int      // turns in a row that proved nothing
 	unlisted  int64
 }
+
+// step is what the lookups that are under way are for. Answers of one moment prove nothing of each other: an endpoint that moves
+// while they are made has still found the control key, and does not find the candidates any more.
+type step uint8
+
+const (
+	opening step = iota // the control key
+	asking              // the candidates
+	closing             // the control key again
+)
 
 const (
 	// lookupsAtOnce is how many candidates are asked for in one turn.
@@ -80,10 +91,10 @@ func askable(c offsets.Candidate) bool { return c.Kind == offsets.Missing && c.P
 
 func (q *inquest) over() bool { return q.partition.inquest != q }
 
-// send asks for the next candidates and for the key that must be found.
+// send begins a turn: the next candidates, and the key that must be found.
 func (q *inquest) send(o *ownership) error {
 	p, s := q.partition, q.stream
-	q.batch, q.gone, q.proven, q.failed, q.left = q.batch[:0], q.gone[:0], false, nil, 0
+	q.batch, q.gone, q.failed = q.batch[:0], q.gone[:0], nil
 	for len(q.keys) > 0 && len(q.batch) < lookupsAtOnce {
 		key := q.keys[0]
 		q.keys = q.keys[1:]
@@ -96,14 +107,24 @@ func (q *inquest) send(o *ownership) error {
 	}
 	seen := p.seen[s]
 	q.control = slices.Clone(seen[max(0, len(seen)-1-q.again)]) // the last one first
-	for _, key := range append(slices.Clone(q.batch), string(q.control)) {
-		request, err := p.request.Lookup(s.spec.Index, []byte(key))
+	return q.ask(o, opening)
+}
+
+// ask sends the lookups of a step; the turn ends with the last step (P1).
+func (q *inquest) ask(o *ownership, next step) error {
+	keys := q.batch
+	if next != asking {
+		keys = []string{string(q.control)}
+	}
+	q.step, q.proven, q.left = next, false, 0
+	for _, key := range keys {
+		request, err := q.partition.request.Lookup(q.stream.spec.Index, []byte(key))
 		if err != nil {
 			return err
 		}
 		request.Background = true
 		q.left++
-		o.fetch(p.space, fetched{lookup: &lookup{s, []byte(key), q}}, request)
+		o.fetch(q.partition.space, fetched{lookup: &lookup{q.stream, []byte(key), q}}, request)
 	}
 	return nil
 }
@@ -114,7 +135,7 @@ func (q *inquest) fail(o *ownership, err error) error {
 }
 
 // heard takes the answer to one lookup of an inquest. A record that is there goes the way of any sighting; with the last
-// answer of the turn the batch is judged.
+// answer of a step the next one begins, and with that of the turn the batch is judged.
 func (o *ownership) heard(f fetched) error {
 	q := f.lookup.inquest
 	sp := q.partition.space
@@ -133,11 +154,26 @@ func (o *ownership) heard(f fetched) error {
 		return q.failed
 	}
 	if q.left == 0 {
-		if err := o.confirm(q); err != nil {
+		if err := o.further(q); err != nil {
 			return err
 		}
 	}
 	return o.serve(sp)
+}
+
+// further goes on after a step.
+func (o *ownership) further(q *inquest) error {
+	next := closing
+	switch {
+	case q.failed != nil, q.step == closing, q.step == opening && !q.proven:
+		return o.confirm(q)
+	case q.step == opening:
+		next = asking
+	}
+	if err := q.ask(o, next); err != nil {
+		return q.fail(o, err)
+	}
+	return nil
 }
 
 // hear reads one answer.
@@ -149,7 +185,7 @@ func (o *ownership) hear(q *inquest, f fetched) error {
 	if err != nil {
 		return err
 	}
-	if string(key) == string(q.control) {
+	if q.step != asking {
 		q.proven = !gone
 	} else if gone {
 		q.gone = append(q.gone, string(key))
@@ -164,7 +200,7 @@ func (o *ownership) hear(q *inquest, f fetched) error {
 			}
 		}
 	}
-	if now, ok := s.table.Get(key, record.KeyHash(key)); ok && now.Live() && string(key) != string(q.control) {
+	if now, ok := s.table.Get(key, record.KeyHash(key)); ok && now.Live() && q.step == asking {
 		q.unlisted++ // D4: alive, but unlisted
 	}
 	return nil

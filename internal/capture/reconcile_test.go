@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,6 +186,44 @@ func TestD4MovedEndpoint(t *testing.T) {
 	c.end()
 	if got := b.tombstones("things"); len(got) > 0 || asked < 2 {
 		t.Errorf("tombstones of %q after %d lookups", got, asked)
+	}
+}
+
+// TestD4EndpointMovesWhileAsked: D4. an endpoint that moves in the midst of a batch has still found the record that must be found,
+// and finds none of the candidates any more: so that record is asked for before the batch and behind it.
+func TestD4EndpointMovesWhileAsked(t *testing.T) {
+	b := lay(t)
+	shop, _ := b.shelf(dated(30)...)
+	moved, once := make(chan struct{}), sync.Once{}
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !strings.HasPrefix(r.URL.Path, "/things/"):
+			shop.ServeHTTP(w, r)
+		case r.URL.Path == "/things/3": // it is there, and the list does not show it
+			select {
+			case <-moved:
+			case <-time.After(patience):
+			}
+			answer(w, 404, map[string]any{"error": "no such path"})
+		default:
+			select {
+			case <-moved:
+				answer(w, 404, map[string]any{"error": "no such path"})
+			default:
+				shop.ServeHTTP(w, r)
+				once.Do(func() { close(moved) })
+			}
+		}
+	}))
+	c := b.start(settings{definition: listed, config: map[string]any{"url": url}})
+	c.listings(1)
+	shop.drop(3)
+	c.until("the lookups to be given up", func() bool {
+		return strings.Contains(c.log.String(), "not even a record that was just listed") || counts(c.look()).Deleted > 0
+	})
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, which is there", got)
 	}
 }
 
