@@ -103,22 +103,20 @@ func (o *ownership) declare(w *walk, s *stream, rec *source.Record, body []byte,
 	}
 	leave, why := reconcile.Declared(reason, s.guard(), before, o.levels(p, s, nil))
 	if !leave.Holds() {
-		return o.withhold(p, s, string(rec.Key), known, reason, rec.Version, 0, why)
+		return o.withhold(p, s, string(rec.Key), known, offsets.Candidate{Reason: reason, Version: offsets.Version{Version: rec.Version}}, why)
 	}
 	return o.bury(p, s, burial{key: rec.Key, hash: rec.KeyHash, known: known, version: rec.Version, cursor: o.cursorOf(rec, body)}, leave)
 }
 
-// withhold keeps a deletion that the guard holds back, for an approval or for a day with room (D5): the feed will not say it
+// withhold keeps the deletion c that the guard holds back, for an approval or for a day with room (D5): the feed will not say it
 // again.
-func (o *ownership) withhold(p *partition, s *stream, key string, known state.Entry, reason cdc.Reason, version cdc.Version, generation int64, why string) error {
+func (o *ownership) withhold(p *partition, s *stream, key string, known state.Entry, c offsets.Candidate, why string) error {
 	if s.guarded == "" {
 		o.log.Error("deletions are withheld: see `connector reconcile`", "stream", s.spec.Name, "why", why)
 	}
 	s.guarded = why
-	return o.holdAs(s, key, offsets.Candidate{
-		Kind: offsets.Withheld, Reason: reason, Version: offsets.Version{Version: version}, Partition: p.spec.Name,
-		At: time.Now().UTC(), Seen: o.lastSeen(p, known).UTC(), Generation: generation,
-	})
+	c.Kind, c.Partition, c.At, c.Seen = offsets.Withheld, p.spec.Name, time.Now().UTC(), o.lastSeen(p, known).UTC()
+	return o.holdAs(s, key, c)
 }
 
 // unguard publishes the declared deletions that the guard withheld, once the day has room for all that wait or an operator has

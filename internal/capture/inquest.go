@@ -234,7 +234,7 @@ func (o *ownership) confirm(q *inquest) error {
 		if leave.Holds() {
 			err = o.carryOut(p, s, key, cdc.Version{}, leave, approved)
 		} else if known, ok := s.table.Get([]byte(key), record.KeyHash([]byte(key))); ok {
-			err = o.withhold(p, s, key, known, cdc.Reconciled, cdc.Version{}, c.Generation, guarded)
+			err = o.withhold(p, s, key, known, offsets.Candidate{Reason: cdc.Reconciled, Generation: c.Generation, Passes: 1}, guarded)
 		}
 		if err != nil {
 			return err

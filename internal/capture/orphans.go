@@ -88,5 +88,5 @@ func (o *ownership) bequeath(p *partition, s *stream, key []byte) error {
 	if leave := reconcile.Orphan(s.spec.Reconcile.Orphans); leave.Holds() {
 		return o.carryOut(p, s, string(key), cdc.Version{}, leave, false)
 	}
-	return o.withhold(p, s, string(key), known, cdc.Orphan, cdc.Version{}, 0, "the parent of "+p.label+" is deleted (orphans: withhold)")
+	return o.withhold(p, s, string(key), known, offsets.Candidate{Reason: cdc.Orphan}, "the parent of "+p.label+" is deleted (orphans: withhold)")
 }

@@ -365,6 +365,39 @@ func TestD5EmptyListing(t *testing.T) {
 	}
 }
 
+// TestD5EmptyListingIsNoWitness: D5, D4. an empty listing is not believed, so it is no first pass that a second one could confirm:
+// what the next listing leaves out once is not deleted.
+func TestD5EmptyListingIsNoWitness(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	const confirm = time.Second
+	c := b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = confirm }})
+	c.passes(1)
+	var since time.Time
+	left := 0
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		rows := shop.rows[:0:0]
+		if time.Since(since) > 2*confirm && left < 1 {
+			left++
+			rows = shop.rows[1:]
+		} else if left > 0 {
+			rows = shop.rows
+		}
+		answer(w, 200, map[string]any{"data": rows})
+		return true
+	})
+	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 30 })
+	c.await("their return", func(s capture.Status) bool { return s.Streams[0].Withheld+s.Streams[0].Candidates == 0 })
+	c.passes(2)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, on the word of one listing", got)
+	}
+}
+
 // TestD5DeclaredInsideTheGuard: D5. the guard holds for what upstream declares deleted too; what is beyond it waits in the
 // state, survives a restart, and goes with an approval.
 func TestD5DeclaredInsideTheGuard(t *testing.T) {
@@ -473,7 +506,7 @@ func TestD1DeclaredListing(t *testing.T) {
 				b.audit(b.sourceOf(s), false)
 				return
 			}
-			st := n.await("an incomplete listing", func(s capture.Status) bool { return s.Partitions[0].Listing.Failed > 1 })
+			st := n.await("an incomplete listing", func(s capture.Status) bool { return s.Partitions[0].Listing.Failed > 1 && !strings.Contains(s.Partitions[0].Listing.Why, "30 keys") })
 			if why := st.Partitions[0].Listing.Why; !strings.Contains(why, c.why) {
 				t.Errorf("it says %q, want %q", why, c.why)
 			}

@@ -177,24 +177,28 @@ func (o *ownership) decide(p *partition, v *verdict, pt *part, key []byte) error
 	var prior reconcile.Prior
 	c, ok := s.held.get(string(key))
 	if ok && c.Kind != offsets.Older {
-		prior = reconcile.Prior{Found: c.At, Withheld: c.Kind == offsets.Withheld}
+		prior = reconcile.Prior{Found: c.At, Withheld: c.Kind == offsets.Withheld, Believed: c.Kind == offsets.Missing || c.Passes > 0}
 	}
 	if c.Kind == offsets.Withheld && c.Reason != cdc.Reconciled {
 		return nil // upstream declared it deleted: that waits by itself
+	}
+	missed := offsets.Candidate{Reason: cdc.Reconciled, Generation: v.mark.Generation}
+	if pt.verdict.Believed() {
+		missed.Passes = 1
 	}
 	decision, leave, approved := pt.verdict.Decide(prior)
 	switch decision {
 	case reconcile.Delete:
 		leave, why := reconcile.Admit(leave, approved, s.guard(), o.levels(p, s, v.walk.census))
 		if !leave.Holds() {
-			return o.withhold(p, s, string(key), known, cdc.Reconciled, cdc.Version{}, v.mark.Generation, why)
+			return o.withhold(p, s, string(key), known, missed, why)
 		}
 		return o.carryOut(p, s, string(key), cdc.Version{}, leave, approved)
 	case reconcile.Withhold:
-		if prior.Withheld {
+		if prior.Withheld && (prior.Believed || !pt.verdict.Believed()) {
 			return nil // it was shown already, and keeps the time of that (D6)
 		}
-		return o.withhold(p, s, string(key), known, cdc.Reconciled, cdc.Version{}, v.mark.Generation, pt.verdict.Held())
+		return o.withhold(p, s, string(key), known, missed, pt.verdict.Held())
 	default:
 		if approved {
 			o.approve(s, key)

@@ -66,9 +66,10 @@ type Case struct {
 
 // Verdict is what may happen to the keys that a complete listing did not show.
 type Verdict struct {
-	c    Case
-	held string
-	let  bool // an approval lets go what was shown before it (D6)
+	c     Case
+	held  string
+	empty bool // so it is not believed, and bears no witness (D5)
+	let   bool // an approval lets go what was shown before it (D6)
 }
 
 // Judge gives the verdict on a complete listing (D4, D5, D6).
@@ -80,7 +81,7 @@ func Judge(c Case) Verdict {
 	switch {
 	case c.Missing == 0:
 	case c.Listed == 0 && !c.Lookup:
-		v.held = "the listing is empty" // D5: it deletes only what lookups confirm or an approval names
+		v.empty, v.held = true, "the listing is empty" // D5: it deletes only what lookups confirm or an approval names
 	default:
 		v.held = c.Guard.Holds(c.Missing, c.Levels)
 	}
@@ -97,10 +98,14 @@ func (v *Verdict) Held() string {
 	return v.held
 }
 
+// Believed reports whether the listing is a witness: a second one may confirm what it did not show (D4, D5).
+func (v *Verdict) Believed() bool { return !v.empty }
+
 // Prior is what the state holds of a missing key from before.
 type Prior struct {
 	Found    time.Time // zero: nothing
 	Withheld bool      // by the guard, and shown as such
+	Believed bool      // by the listing that found it missing
 }
 
 // Decision is what happens to a key that a complete listing did not show.
@@ -126,7 +131,7 @@ func (v *Verdict) Decide(prior Prior) (d Decision, leave Deletion, approved bool
 	case c.Lookup:
 		return Ask, Deletion{}, named
 	case named:
-	case prior.Found.IsZero(), c.Listing.Began.Sub(prior.Found) < c.Confirm: // D4
+	case !prior.Believed, c.Listing.Began.Sub(prior.Found) < c.Confirm: // D4
 		return Wait, Deletion{}, false
 	}
 	return Delete, Deletion{reason: cdc.Reconciled, generation: c.Listing.Generation}, named
