@@ -213,6 +213,27 @@ streams:
 	}
 }
 
+// busyAndSlow has a stream that always changes and one whose pass takes its time.
+const busyAndSlow = `
+source: shop
+config: {url: {}}
+base_url: "{{ config.url }}"
+authenticator: {type: none}
+streams:
+  busy:
+    path: /busy
+    records: data
+    primary_key: id
+    interval: 200ms
+  slow:
+    path: /slow
+    query: {page: "{{ page }}"}
+    records: data
+    primary_key: id
+    paginator: {type: page, more: more}
+    interval: 1s
+`
+
 // TestK9OnePassAtATime: after a reopen a partition whose time had come is read once, after the token is settled.
 func TestK9OnePassAtATime(t *testing.T) {
 	b := lay(t)
@@ -240,26 +261,7 @@ func TestK9OnePassAtATime(t *testing.T) {
 			trace = append(trace, "cut")
 		}
 	}))
-	def := `
-source: shop
-config: {url: {}}
-base_url: "{{ config.url }}"
-authenticator: {type: none}
-streams:
-  busy:
-    path: /busy
-    records: data
-    primary_key: id
-    interval: 200ms
-  slow:
-    path: /slow
-    query: {page: "{{ page }}"}
-    records: data
-    primary_key: id
-    paginator: {type: page, more: more}
-    interval: 1s
-`
-	c := b.start(settings{definition: def, config: map[string]any{"url": url}})
+	c := b.start(settings{definition: busyAndSlow, config: map[string]any{"url": url}})
 	c.passes(1)
 	twice := 0
 	for range 2 {
