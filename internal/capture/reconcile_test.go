@@ -506,7 +506,9 @@ func TestD1DeclaredListing(t *testing.T) {
 				b.audit(b.sourceOf(s), false)
 				return
 			}
-			st := n.await("an incomplete listing", func(s capture.Status) bool { return s.Partitions[0].Listing.Failed > 1 && !strings.Contains(s.Partitions[0].Listing.Why, "30 keys") })
+			st := n.await("an incomplete listing", func(s capture.Status) bool {
+				return s.Partitions[0].Listing.Failed > 1 && !strings.Contains(s.Partitions[0].Listing.Why, "30 keys")
+			})
 			if why := st.Partitions[0].Listing.Why; !strings.Contains(why, c.why) {
 				t.Errorf("it says %q, want %q", why, c.why)
 			}
