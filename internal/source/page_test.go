@@ -268,3 +268,84 @@ func TestP9IgnoredPageHalts(t *testing.T) {
 	})
 	want(t, got.err, cdc.Halt, "the page was ignored")
 }
+
+// P10: without a token the next page begins behind the last record of this one. The pass ends where the answer says so, or at an
+// empty page. A page that ends with the record that it should have begun behind would be asked for again and again.
+func TestP10GoesOnFromTheLastRecord(t *testing.T) {
+	stream := `
+    path: /things
+    query: {after: "{{ last.id }}", limit: 2}
+    records: data
+    primary_key: id
+    paginator: {PAGINATOR}
+`
+	rows := func(ids ...int) []any {
+		out := []any{}
+		for _, id := range ids {
+			out = append(out, map[string]any{"id": id})
+		}
+		return out
+	}
+	behind := func(q asked, inclusive int) []any { // of 1 to 5, two at a time
+		after, _ := strconv.Atoi(q.query.Get("after"))
+		if after > 0 {
+			after -= inclusive
+		}
+		return rows([]int{1, 2, 3, 4, 5}[after:min(after+2, 5)]...)
+	}
+	for _, c := range []struct {
+		name, paginator string
+		serve           server
+		queries         string
+		halt            string
+	}{
+		{"empty page", "type: token", func(q asked) any { return map[string]any{"data": behind(q, 0)} }, "limit=2, after=2&limit=2, after=4&limit=2, after=5&limit=2", ""},
+		{"more", "type: token, more: more", func(q asked) any { return map[string]any{"data": behind(q, 0), "more": q.n < 3} }, "limit=2, after=2&limit=2, after=4&limit=2", ""},
+		{"inclusive, more", "type: token, more: more", func(q asked) any { return map[string]any{"data": behind(q, 1), "more": q.n < 4} }, "limit=2, after=2&limit=2, after=3&limit=2, after=4&limit=2", ""},
+		{"inclusive", "type: token", func(q asked) any { return map[string]any{"data": behind(q, 1)} }, "", "and so does the page before"},
+		{"ignored", "type: token", func(asked) any { return map[string]any{"data": rows(1, 2)} }, "", "and so does the page before"},
+		{"more, and nothing", "type: token, more: more", func(asked) any { return map[string]any{"data": rows(), "more": true} }, "", "no record to go on from"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := newDriver(t, bound(t, strings.Replace(stream, "PAGINATOR", c.paginator, 1), nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, c.serve)
+			if c.halt != "" {
+				want(t, got.err, cdc.Halt, c.halt)
+				return
+			}
+			queries := strings.ReplaceAll(strings.Join(got.queries, ", "), "/v1/things?", "")
+			if got.err != nil || !slices.Equal(distinct(got.keys), ids(1, 5)) || queries != c.queries || !got.complete {
+				t.Errorf("%v, %q, %q, complete %v", got.err, got.keys, queries, got.complete)
+			}
+		})
+	}
+}
+
+// P13: a newest-first feed that goes on from its last record is read back to the cursor, whatever comes on top meanwhile.
+func TestP13NewestFirstBehindTheLastRecord(t *testing.T) {
+	stream := strings.NewReplacer(`token: "{{ page_token }}"`, `after: "{{ last.id }}"`, ", next: next", ", more: more").Replace(newestFirst)
+	things := many(500, time.Second)
+	serve := func(q asked) any {
+		all := slices.Clone(things)
+		slices.SortStableFunc(all, func(a, b thing) int { return b.at.Compare(a.at) })
+		low := 1 + slices.IndexFunc(all, func(x thing) bool { return fmt.Sprint(x.id) == q.query.Get("after") })
+		data := []any{}
+		for _, x := range all[low:min(low+100, len(all))] {
+			row := x.json()
+			row["thing"] = fmt.Sprint("t", x.id)
+			data = append(data, row)
+		}
+		if q.n == 2 {
+			things = append(things, thing{501, noon.Add(-time.Millisecond)})
+		}
+		return map[string]any{"data": data, "more": low+100 < len(all)}
+	}
+	d := newDriver(t, bound(t, stream, nil))
+	got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve)
+	if got.err != nil || len(got.keys) != 500 || got.keys[0] != "t1" || !slices.IsSortedFunc(got.keys, byNumber) {
+		t.Fatalf("%v %d %q", got.err, len(got.keys), got.keys[:min(5, len(got.keys))])
+	}
+	second := d.pass(Partition{Name: "-"}, *got.checkpoint, 0, serve)
+	if second.err != nil || !slices.Equal(second.keys, []string{"t501"}) {
+		t.Errorf("%v %q %q", second.err, second.keys, second.queries)
+	}
+}

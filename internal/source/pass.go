@@ -115,8 +115,9 @@ type Position struct {
 	token  string
 	link   string
 	page   int64
-	reach  reach // offset
-	last   any   // `last` in templates
+	reach  reach  // offset
+	last   any    // `last` in templates
+	behind uint64 // token without `next`: the key of that record
 
 	hydration *hydration
 	wholes    int // parts of it that are whole

@@ -162,7 +162,7 @@ type paginator struct {
 	sizeEcho      *record.Path // the page size as the server understood it (P10)
 	reanchorAfter int          // keyset: not more than this many records between two moves of the anchor; 0: no limit
 	tiePage       bool         // keyset: the request can page inside a run of equal cursors (P8)
-	next          *record.Path // token: the token; link: the URL; page: the next page's number, null at the end
+	next          *record.Path // token: the token, nil where `last` says where a page begins; link: the URL; page: the next page's number, null at the end
 	linkHeader    bool         // link: the Link header (RFC 8288)
 	more, done    *signal      // P10
 	stable        bool         // token: tokens stay good for restarts, page checkpoints are allowed (P5)

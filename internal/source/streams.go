@@ -431,8 +431,8 @@ func (s *streamReader) pageEnds(p *paginator, f map[string]*yaml.Node, n *yaml.N
 	if p.overlap && p.size < 2 {
 		s.fail(f["overlap"], "overlap needs `size` of 2 or more, the rows that a request asks for: a page of one row would show the joint row alone")
 	}
-	if p.kind == tokenPaginator && f["next"] == nil {
-		s.fail(n, "paginator token needs `next`: where the next page's token lies")
+	if p.kind == tokenPaginator && p.stable && f["next"] == nil {
+		s.fail(f["stable"], "stable is said of tokens, and without `next` there are none")
 	}
 	if p.more != nil && p.done != nil {
 		s.fail(f["done"], "paginator has both `more` and `done`: one of them says it")
@@ -795,7 +795,9 @@ func (s *streamReader) pages(req *Request, n *yaml.Node) {
 		at    *yaml.Node
 		what  string
 	}{
-		{p.kind == tokenPaginator && !u.pageToken, n, "paginator token, but no {{ page_token }} in the request: every page would be the first"},
+		{p.kind == tokenPaginator && p.next == nil && (!u.last || u.pageToken), n,
+			"paginator token needs `next`: where the next page's token lies; without tokens the request goes on by {{ last }}, the last record of the page before"},
+		{p.kind == tokenPaginator && p.next != nil && !u.pageToken, n, "paginator token, but no {{ page_token }} in the request: every page would be the first"},
 		{p.kind == pagePaginator && !u.page, n, "paginator page, but no {{ page }} in the request: every page would be the first"},
 		{p.kind == offsetPaginator && !u.offset, n, "paginator offset, but no {{ offset }} in the request: every page would be the first"},
 		{p.kind != offsetPaginator && u.offset, s.name, "the request has {{ offset }}, but its paginator is not offset: it would never be sent"},

@@ -8,8 +8,32 @@ import (
 // maxToken is the longest page token or link in bytes (10).
 const maxToken = 16 << 10
 
+// turnLast goes on behind the last record of the page, where there are no tokens: the request names it by `last`. A page that
+// ends with the record that it should have begun behind would ask for itself for ever.
+func (s *splitter) turnLast(next *Position, a answer) (bool, error) {
+	n := len(s.rows)
+	switch {
+	case a == ended:
+		return true, nil
+	case n == 0 && a == goesOn:
+		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.more` or `paginator.done` in the definition",
+			"the answer says that there is more, and shows no record to go on from")
+	case n == 0:
+		return true, nil
+	case next.behind != 0 && s.rows[n-1].key == next.behind:
+		return false, s.pos.fail(cdc.Halt, cdc.Stream,
+			"Check the parameter with {{ last }}: it was ignored, or the page shows that record again; then skip one, or say by `more` when the pass has ended",
+			"the page ends with the record %.200q, and so does the page before", s.rows[n-1].raw.Of(s.body))
+	}
+	next.behind = s.rows[n-1].key
+	return false, nil
+}
+
 // turnToken takes the token of the next page. A token that does not move would ask for the same page for ever.
 func (s *splitter) turnToken(next *Position, a answer) (bool, error) {
+	if s.request.paginator.next == nil {
+		return s.turnLast(next, a)
+	}
 	token := s.placeText(s.next)
 	switch {
 	case a == ended:
