@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"tidemark/internal/cdc"
+	"tidemark/internal/record"
 )
 
 // maxCursor is the longest cursor in bytes (K5).
@@ -51,7 +52,15 @@ func (s *splitter) opaque(next *Position) error {
 		}
 		cursor = next.given // some give it on the last page only
 	}
-	if cursor == "" {
+	yet, err := s.notYet(cursor)
+	switch {
+	case err != nil:
+		return err
+	case yet:
+		next.spoil("the API has no cursor to give yet") // D2: nor all of its records, it may be
+		s.finish(next)
+		return nil
+	case cursor == "":
 		// P18: an answer without its cursor is not the end of anything.
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.next` in the definition", "the answer has no cursor at %q: %s",
 			s.request.incremental.next, s.excerpt())
@@ -82,6 +91,17 @@ func (s *splitter) opaque(next *Position) error {
 	s.store(next) // P10: an empty answer's cursor too
 	s.finish(next)
 	return nil
+}
+
+// notYet reports whether an API says that it has nothing to show so far, and hence no cursor either: its place is there, and
+// empty, in the answer to a request that had none. Nothing was passed (4), so the next pass begins where this one did.
+func (s *splitter) notYet(cursor string) (bool, error) {
+	if cursor != "" || s.pos.cursor != "" || s.page.Next.rows > 0 || s.request.incremental.more == nil ||
+		record.KindAt(s.body, s.envelope.Spans[s.cursor]) == record.Absent {
+		return false, nil
+	}
+	more, err := s.given(s.request.incremental.more, s.goesOn)
+	return err == nil && !more, err
 }
 
 // opaqueEnd reports whether the pass ends here (P10): as the answer says, else at an empty page or an unchanged cursor.

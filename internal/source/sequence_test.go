@@ -162,6 +162,31 @@ func TestP10OpaqueEnds(t *testing.T) {
 	want(t, text.err, cdc.Halt, "is not an integer")
 }
 
+// P18: an API that has not prepared its data yet answers with an empty cursor (Plaid). Nothing was passed, so the pass ends where it
+// began; the answer to a request that had a cursor has one too.
+func TestP18NoCursorYet(t *testing.T) {
+	for _, none := range []string{`""`, `null`} {
+		d := newDriver(t, bound(t, opaqueStream, nil))
+		answer := `{"loans":[],"cursor":` + none + `,"hasMore":false}`
+		got := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any { return answer })
+		if got.err != nil || got.checkpoint == nil || got.checkpoint.Cursor != "" || got.checkpoint.Passes != 1 || got.complete {
+			t.Fatalf("%v %+v complete %v", got.err, got.checkpoint, got.complete)
+		}
+		again := d.pass(Partition{Name: "-"}, *got.checkpoint, 0, func(asked) any { return `{"loans":[{"id":1}],"cursor":"c1","hasMore":false}` })
+		if again.err != nil || again.checkpoint.Cursor != "c1" || again.queries[0] != "/v1/loans" || !again.complete {
+			t.Errorf("%v %+v %q", again.err, again.checkpoint, again.queries)
+		}
+		for _, c := range []struct{ cursor, answer string }{
+			{"c1", answer},
+			{"", `{"loans":[{"id":1}],"cursor":` + none + `,"hasMore":false}`},
+			{"", `{"loans":[],"cursor":` + none + `,"hasMore":true}`},
+		} {
+			lost := d.pass(Partition{Name: "-"}, cdc.Checkpoint{Cursor: c.cursor}, 0, func(asked) any { return c.answer })
+			want(t, lost.err, cdc.Halt, "has no cursor")
+		}
+	}
+}
+
 // P17: `start` is for a request that has no cursor in hand, and not for the rest of the pass: a server may take one of the two alone.
 func TestP17StartGivesWayToTheCursor(t *testing.T) {
 	stream := strings.NewReplacer(`cursor: "{{ cursor }}"`, `cursor: "{{ cursor }}", from: "{{ start }}"`, "more: hasMore", `more: hasMore, start: "{{ config.start }}"`).Replace(opaqueStream)
