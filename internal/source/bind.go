@@ -381,11 +381,16 @@ func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 	req.Streams = append(req.Streams, &st)
 }
 
+// declares reports whether a list of the stream's request names what is gone.
+func (st *Stream) declares() bool {
+	return slices.ContainsFunc(st.request.records, func(sel selection) bool { return sel.stream == st && sel.gone })
+}
+
 // warn says what `check` should tell people of the streams: each thing once.
 func (b *binder) warn() {
 	var blind, partial []string
 	for _, st := range b.source.Streams {
-		if !st.reconciles() && !st.Snapshot && !st.LogFeed && st.delete == nil { // the entries of a log stay what they were
+		if !st.reconciles() && !st.Snapshot && !st.LogFeed && st.delete == nil && !st.declares() { // the entries of a log stay what they were
 			blind = append(blind, st.Name)
 		}
 		if len(st.Rules.Exclude) > 0 || len(st.Rules.Include) > 0 {

@@ -111,6 +111,10 @@ func TestDefaultsOfAStream(t *testing.T) {
 	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "no reconciliation") {
 		t.Errorf("warnings %q", s.Warnings)
 	}
+	lists := strings.Replace(withStream("query: {since: '{{ cursor }}'}\nincremental: {type: opaque, next: next}"), "records: data", "records: [data, {path: gone, op: delete}]", 1)
+	if w := mustBind(t, lists, nil).Warnings; len(w) > 0 {
+		t.Errorf("a list of what is gone says it: %q", w)
+	}
 }
 
 // TestP14DefaultVersion proves that a state feed's version is its cursor field, and that a log feed has none of itself.

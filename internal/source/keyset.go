@@ -242,6 +242,10 @@ func (s *splitter) walkTie(next *Position) error {
 	case !end && !moved:
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Give the request a page parameter that works, with {{ tie_page }}",
 			"%d records or more share the cursor %s, and page %d among them is an earlier one again", len(t.now), cmpOr(next.anchor.text, "null"), t.page)
+	case !end && s.request.paginator.reanchorAfter > 0 && len(t.now) >= s.request.paginator.reanchorAfter:
+		return s.pos.fail(cdc.Halt, cdc.Stream, "No request can page further among them: change the cursor of some upstream, or use another listing",
+			"%d records or more share the cursor %s, and the server pages among %d at most", len(t.now), cmpOr(next.anchor.text, "null"),
+			s.request.paginator.reanchorAfter)
 	case len(t.now) > s.request.source.limits.withDefaults().Sightings:
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Raise the limit of sightings", "more than %d records share the cursor %s",
 			len(t.now), cmpOr(next.anchor.text, "null"))

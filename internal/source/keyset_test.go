@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
 )
 
 // P6: every request asks from the last record's cursor, inclusively, so nothing is lost where a page is cut.
@@ -344,4 +346,23 @@ func TestP8IgnoredTiePageHalts(t *testing.T) {
 		return s.serve(q)
 	})
 	want(t, got.err, cdc.Halt, "is an earlier one again")
+}
+
+// P8: a server that pages up to a number of rows only (HubSpot: 10,000) cannot show a longer run: the pass halts before it asks.
+func TestP8TieBeyondTheServersReach(t *testing.T) {
+	for _, most := range []int{200, 300} {
+		s := &shop{things: tied250(), size: 100}
+		stream := strings.Replace(keysetStream, "size_echo: size", fmt.Sprintf("size_echo: size, reanchor_after: %d", most), 1)
+		got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+			if page := q.query.Get("page"); page != "" && page > strconv.Itoa(most/100) {
+				return &fetch.Response{Status: 400}
+			}
+			return s.serve(q)
+		})
+		if most == 200 {
+			want(t, got.err, cdc.Halt, "pages among 200 at most")
+		} else if got.err != nil || len(distinct(got.keys)) != 280 {
+			t.Errorf("%v, %d keys", got.err, len(distinct(got.keys)))
+		}
+	}
 }
