@@ -158,3 +158,22 @@ func TestOffsetHalts(t *testing.T) {
 	small := strings.Replace(offsetStream, "size: 100", "size: 50", 1)
 	want(t, newDriver(t, bound(t, small, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, sliced(&things, nil)).err, cdc.Halt, "asked for 50 rows and got 100")
 }
+
+// D1: pages that overlap show rows twice, and a walk that drifts is taken again; a cap counts keys.
+func TestD1CapCountsKeys(t *testing.T) {
+	stream := strings.Replace(strings.Replace(overlapStream, "    incremental: {cursor_field: updated_at, format: rfc3339, granularity: 1us, lookback: 5m}\n",
+		"    reconcile: {cap: 251}\n", 1), `since: "{{ cursor ?? -1 }}", `, "", 1)
+	for n, complete := range map[int]bool{250: true, 251: false} {
+		things := many(n, time.Second)
+		moved := false
+		got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, sliced(&things, func(q asked) {
+			if q.n == 3 && !moved { // rows move, once
+				moved = true
+				things = append(slices.Clone(things[1:]), things[0])
+			}
+		}))
+		if got.err != nil || got.complete != complete {
+			t.Errorf("%d keys: complete %v, %v", n, got.complete, got.err)
+		}
+	}
+}

@@ -219,8 +219,8 @@ func (s *splitter) incomplete(next *Position) string {
 		return "rows moved between its pages (P9)"
 	case next.walk.lost:
 		return "it has more keys than can be watched for drift"
-	case r.cap > 0 && next.rows >= r.cap:
-		return fmt.Sprintf("it has %d rows and is cut off at %d (reconcile.cap)", next.rows, r.cap) // D1
+	case r.cap > 0 && len(next.walk.seen) >= r.cap:
+		return fmt.Sprintf("it has %d keys and is cut off at %d (reconcile.cap)", len(next.walk.seen), r.cap) // D1
 	case r.total != nil && !next.totalled:
 		return fmt.Sprintf("its answers do not say their total at %q", r.total)
 	case r.total != nil && next.total != int64(len(next.walk.seen)):
@@ -229,7 +229,16 @@ func (s *splitter) incomplete(next *Position) string {
 	return ""
 }
 
-// count notes the keys of a page whose paginator does not watch them, so that they can be compared with the total (D1).
+// watched reports whether watch notes the keys of the pages.
+func (r *Request) watched() bool {
+	if r.paginator.kind == keysetPaginator || r.incremental != nil && r.incremental.kind != timestampCursor {
+		return false
+	}
+	return r.total != nil || slices.Contains([]paginatorKind{pagePaginator, offsetPaginator, linkPaginator}, r.paginator.kind)
+}
+
+// count notes the keys of a page whose paginator does not watch them, so that they can be compared with total and cap (D1): rows
+// are no measure, since pages overlap and a walk that drifts is taken again.
 func (s *splitter) count(next *Position) {
 	w := &next.walk
 	if w.seen == nil {

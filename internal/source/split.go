@@ -364,7 +364,7 @@ func (s *splitter) split() error {
 	}
 	s.join(next)
 	next.rows += len(s.rows)
-	if s.request.total != nil && s.request.paginator.kind == keysetPaginator {
+	if r := s.request; (r.total != nil || r.cap > 0) && !r.watched() {
 		s.count(next)
 	}
 	next.longest = max(next.longest, s.page.Rows)
