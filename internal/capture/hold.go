@@ -61,7 +61,27 @@ func (o *ownership) agree(w *walk) error {
 			return err
 		}
 	}
+	for s := range o.streamsOf(w.partition) {
+		o.lapse(w, s)
+	}
 	return nil
+}
+
+// lapse forgets what was held before a complete pass began that did not show it: the passes that agree are passes in a row. Of a
+// key that is live the verdict on what is missing says more (D4).
+func (o *ownership) lapse(w *walk, s *stream) {
+	var keys []string
+	for key, c := range s.held.all() {
+		if _, shown := w.older[keyed{s, key}]; shown || c.Kind != offsets.Older || c.Partition != w.partition.spec.Name || !c.At.Before(w.began) {
+			continue
+		}
+		if known, ok := s.table.Get([]byte(key), record.KeyHash([]byte(key))); !ok || !known.Live() {
+			keys = append(keys, key)
+		}
+	}
+	for _, key := range keys {
+		o.unexcept(s, []byte(key), cdc.Version{})
+	}
 }
 
 // lookUp asks upstream for one record.

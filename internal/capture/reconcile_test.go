@@ -650,3 +650,32 @@ func TestD8OrphansAfterACrash(t *testing.T) {
 	}
 	b.audit(b.sourceOf(s), false)
 }
+
+// TestP14HeldVersionLapses: P14, D7. a deleted record that a listing shows once more, as it was, is held; a complete listing that
+// does not show it agrees with nothing, so it is not held for ever: shown once more long after, it would count as the third.
+func TestP14HeldVersionLapses(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: unasked, config: config, change: soon})
+	c.listings(1)
+	shop.drop(7)
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	stale := 1
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Query().Get("since") != "" || stale == 0 {
+			return false
+		}
+		stale--
+		answer(w, 200, map[string]any{"data": dated(30), "size": 100})
+		return true
+	})
+	c.await("a held version", func(s capture.Status) bool { return counts(s).Held == 1 })
+	c.await("its end", func(s capture.Status) bool { return s.Streams[0].Held == 0 })
+	c.end()
+	if past := b.past("candidate/c/things/7"); len(past) == 0 || past[len(past)-1] != "" {
+		t.Errorf("the candidate's past: %q", past)
+	}
+	if got := b.lines("things"); len(got) != 31 {
+		t.Errorf("%d events", len(got))
+	}
+}
