@@ -7,6 +7,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo development
 TAGS := synctests
 CACHE := $(CURDIR)/.cache
 KILLS ?= 50
+COST_KEYS ?= 10000000
 LINT_VERSION := v2.15.0
 
 help: ## this list
@@ -30,6 +31,9 @@ kill-test: build ## KILLS=50 kill -9 of the connector, and some of the broker, o
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
 
+cost: ## what a reconciliation of COST_KEYS=10000000 keys costs beside an ordinary pass over them
+	$(GO) test -tags $(TAGS) -count=1 -v -timeout 1h -run '^TestCostOfReconciliation$$' ./internal/capture -cost.keys $(COST_KEYS) -cost.turns 5
+
 lint: ## go vet and golangci-lint (built from the module proxy)
 	$(GO) vet -tags $(TAGS),kafka ./...
 	@mkdir -p $(CACHE)/bin
@@ -42,4 +46,4 @@ vuln: ## known vulnerabilities, where govulncheck's database can be reached
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test bench lint vuln clean
+.PHONY: help build demo test test-kafka kill-test bench cost lint vuln clean

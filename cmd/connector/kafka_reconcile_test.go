@@ -39,10 +39,10 @@ func TestReconcileKill(t *testing.T) {
 	}
 	connector.kill()
 	kills := []func(){
+		func() { c.killHeld(team, ofListing, 400, requestLost) }, // what a listing commits is candidates
 		func() { c.killAt(team, ofListing, 1) },
 		func() { c.killAt(team, ofListing, 250) },
 		func() { c.killAt(team, ofListing, 490) },
-		func() { c.killHeld(team, ofListing, 400, requestLost) }, // the next commit is that of the candidates
 		func() { c.killAt(team, ofLookup, 1) },
 		func() { c.killAt(team, ofLookup, 100) },
 		func() { c.killHeld(team, ofLookup, 100, requestLost) },
@@ -117,13 +117,16 @@ func (c *chaos) killHeld(g *gate, kind asked, n int, way cut) {
 	stopped, open := g.close(kind, n)
 	connector := c.run()
 	c.reach(connector, fmt.Sprintf("request %d for %s", n, kind), stopped)
-	topic := c.topic
+	topic := c.topic // where tombstones go
 	if kind == ofListing {
-		topic = c.name + ".offsets" // where the candidates go
+		topic = c.name + ".offsets" // where candidates go
 	}
 	// While the request waits, what was found before it is committed: no transaction is open.
-	c.until("the commits to end", connector, func() bool { return c.written(topic) == c.ends(c.admin, topic) })
-	before := c.written(topic)
+	before := int64(0)
+	c.until("the commits to end", connector, func() bool {
+		before = c.written(topic)
+		return before > 0 && before == c.ends(c.admin, topic)
+	})
 	held := c.hold(way)
 	close(open)
 	c.reach(connector, "the next commit", held)
