@@ -33,6 +33,10 @@ func (o *ownership) list(p *partition, now time.Time) error {
 // change that only the listing has seen would be lost with its batch otherwise, since no cursor leads back to it (P2, 4).
 func (w *walk) stand(o *ownership) {
 	st := standing{position: w.position, ended: w.ended, complete: w.page.Complete, why: w.page.Why, records: w.records, listed: slices.Clone(w.listed)}
+	if now := time.Now(); now.Sub(w.told) > tellEvery {
+		w.told = now
+		o.log.Info("listing goes on", "partition", w.partition.label, "records", w.records, "pages", w.position.Pages(), "age", now.Sub(w.began).Round(time.Second))
+	}
 	switch {
 	case !o.filling.empty():
 		st.batch = o.filling.id
@@ -49,6 +53,9 @@ func (w *walk) stand(o *ownership) {
 	}
 	w.unsafe = append(w.unsafe, st)
 }
+
+// tellEvery is how often the log says how far a listing has got.
+const tellEvery = 5 * time.Minute
 
 // settle makes safe what waited for batch.
 func (w *walk) settle(batch uint64) {

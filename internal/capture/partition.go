@@ -67,6 +67,7 @@ type walk struct {
 	census     *census         // how much was live when it began (D5); nil where it does not list everything
 	listed     []int64         // records of each stream, by index, that it showed
 	orders     []*order        // that it answers (K1)
+	told       time.Time       // when the log last said how far it has got
 	failures   int             // of a listing: how often it failed and went on
 	safe       standing        // of a listing: from where it goes on after an ownership that ended here (D3)
 	unsafe     []standing      // the same, once the batch that it waits for is committed; oldest first

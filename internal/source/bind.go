@@ -32,6 +32,7 @@ type StreamOverride struct {
 	Interval       time.Duration
 	Hash           *HashOverride // replaces the definition's whole
 	ReconcileEvery time.Duration // -1: never
+	Guard          *Reconcile    // its numbers of D5; nil: the definition's
 	Topic          TopicSettings
 }
 
@@ -507,6 +508,9 @@ func (b *binder) override(st *Stream, req *Request, o StreamOverride) {
 	}
 	if o.ReconcileEvery != 0 {
 		st.Reconcile.Every, st.Reconcile.times = max(o.ReconcileEvery, 0), nil
+	}
+	if g := o.Guard; g != nil {
+		st.Reconcile.GuardKeys, st.Reconcile.GuardShare = g.GuardKeys, g.GuardShare
 	}
 	if h := o.Hash; h != nil {
 		if len(h.Include) > 0 && len(h.Exclude) > 0 {

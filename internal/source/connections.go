@@ -190,7 +190,7 @@ func (p *connectionParser) stream(n *yaml.Node, what string) StreamOverride {
 	}
 	if r := f["reconcile"]; r != nil {
 		if o.ReconcileEvery = -1; r.ShortTag() != "!!bool" || r.Value != "false" {
-			o.ReconcileEvery = p.reconcile(r, what+".reconcile")
+			o.ReconcileEvery, o.Guard = p.reconcile(r, what+".reconcile")
 		}
 	}
 	if t := f["topic"]; t != nil {
@@ -207,9 +207,13 @@ func (p *connectionParser) stream(n *yaml.Node, what string) StreamOverride {
 	return o
 }
 
-func (p *connectionParser) reconcile(n *yaml.Node, what string) time.Duration {
-	f := p.fields(n, what, []string{"every"}, nil)
-	return p.positive(f["every"], what+".every", 0)
+func (p *connectionParser) reconcile(n *yaml.Node, what string) (every time.Duration, guard *Reconcile) {
+	f := p.fields(n, what, []string{"every", "guard"}, nil)
+	if f["guard"] != nil {
+		guard = &Reconcile{GuardKeys: guardKeys, GuardShare: guardShare}
+		p.guard(f["guard"], what+".guard", guard)
+	}
+	return p.positive(f["every"], what+".every", 0), guard
 }
 
 func (p *connectionParser) hash(n *yaml.Node, what string) *HashOverride {

@@ -44,7 +44,7 @@ func (s *streamReader) reconcile(n *yaml.Node) {
 	if o := s.choice(f["orphans"], "orphans", "withhold", "delete", "keep"); o != "" {
 		rec.Orphans = o
 	}
-	s.guard(f["guard"])
+	s.guard(f["guard"], "guard", rec)
 	s.lookup(f["lookup"])
 }
 
@@ -62,19 +62,18 @@ func (s *streamReader) listings(n *yaml.Node) {
 	}
 }
 
-// guard reads the numbers of D5.
-func (s *streamReader) guard(n *yaml.Node) {
+// guard reads the numbers of D5 into rec; what is not said stays as it is.
+func (r *linter) guard(n *yaml.Node, what string, rec *Reconcile) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "guard", []string{"records", "percent"}, nil)
-	rec := &s.b.stream.Reconcile
+	f := r.fields(n, what, []string{"records", "percent"}, nil)
 	if f["records"] != nil {
-		rec.GuardKeys = s.integer(f["records"], "guard.records", 0, math.MaxInt32)
+		rec.GuardKeys = r.integer(f["records"], what+".records", 0, math.MaxInt32)
 	}
 	if p := f["percent"]; p != nil {
-		if rec.GuardShare = s.number(p, "guard.percent") / 100; rec.GuardShare > 1 {
-			s.fail(p, "guard.percent is at most 100")
+		if rec.GuardShare = r.number(p, what+".percent") / 100; rec.GuardShare > 1 {
+			r.fail(p, "%s.percent is at most 100", what)
 		}
 	}
 }
