@@ -389,6 +389,9 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,
 		Partition: s.ordinal(w.partition.spec.Name), Rules: s.rules,
 	})
+	if reason == cdc.Rollback { // upstream has agreed: what the guard withholds of the key is over too (P14)
+		o.forgive(s, rec.Key)
+	}
 	o.unexcept(s, rec.Key, rec.Version)
 	return nil
 }

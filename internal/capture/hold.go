@@ -17,9 +17,6 @@ func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, e
 	key := string(rec.Key)
 	s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // D3: an older version of it is a sighting too
 	before, ok := s.held.get(key)
-	if ok && before.Kind == offsets.Withheld { // D5: what waits there the feed will not say again
-		return false, nil
-	}
 	if seen, again := w.older[keyed{s, key}]; s.spec.HasLookup && !(again && seen == rec.Hash) {
 		w.lookups = append(w.lookups, lookup{stream: s, key: []byte(key)}) // once a pass: the answer may have been lost with an ownership
 	}
@@ -28,6 +25,10 @@ func (o *ownership) hold(w *walk, s *stream, rec *source.Record) (agreed bool, e
 		return before.Passes >= 2, nil
 	}
 	o.filling.of(s).Held++
+	if ok && before.Kind == offsets.Withheld && before.Reason != cdc.Reconciled { // D5: what waits there the feed will not say again
+		before.Hash, before.Passes = offsets.Hex(rec.Hash), 0
+		return false, o.holdAs(s, key, before)
+	}
 	return false, o.holdAs(s, key, offsets.Candidate{
 		Kind: offsets.Older, Version: offsets.Version{Version: rec.Version}, Hash: offsets.Hex(rec.Hash),
 		Partition: w.partition.spec.Name, At: time.Now().UTC(),
@@ -53,7 +54,7 @@ func (o *ownership) holdAs(s *stream, key string, c offsets.Candidate) error {
 func (o *ownership) agree(w *walk) error {
 	for r, hash := range w.older {
 		c, ok := r.stream.held.get(r.key)
-		if !ok || c.Kind != offsets.Older || uint64(c.Hash) != hash {
+		if !ok || c.Kind == offsets.Missing || uint64(c.Hash) != hash {
 			continue
 		}
 		c.Passes++
@@ -62,26 +63,35 @@ func (o *ownership) agree(w *walk) error {
 		}
 	}
 	for s := range o.streamsOf(w.partition) {
-		o.lapse(w, s)
+		if err := o.lapse(w, s); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // lapse forgets what was held before a complete pass began that did not show it: the passes that agree are passes in a row. Of a
 // key that is live the verdict on what is missing says more (D4).
-func (o *ownership) lapse(w *walk, s *stream) {
-	var keys []string
+func (o *ownership) lapse(w *walk, s *stream) error {
+	held := map[string]offsets.Candidate{}
 	for key, c := range s.held.all() {
-		if _, shown := w.older[keyed{s, key}]; shown || c.Kind != offsets.Older || c.Partition != w.partition.spec.Name || !c.At.Before(w.began) {
-			continue
-		}
-		if known, ok := s.table.Get([]byte(key), record.KeyHash([]byte(key))); !ok || !known.Live() {
-			keys = append(keys, key)
+		if _, shown := w.older[keyed{s, key}]; !shown && c.Hash != 0 && c.Partition == w.partition.spec.Name && c.At.Before(w.began) {
+			held[key] = c
 		}
 	}
-	for _, key := range keys {
-		o.unexcept(s, []byte(key), cdc.Version{})
+	for key, c := range held {
+		known, ok := s.table.Get([]byte(key), record.KeyHash([]byte(key)))
+		switch {
+		case c.Kind == offsets.Withheld: // the deletion itself waits on (D5)
+			c.Hash, c.Passes = 0, 0
+			if err := o.holdAs(s, key, c); err != nil {
+				return err
+			}
+		case !ok || !known.Live():
+			o.forgive(s, []byte(key))
+		}
 	}
+	return nil
 }
 
 // lookUp asks upstream for one record.

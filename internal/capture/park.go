@@ -89,10 +89,19 @@ func (o *ownership) unexcept(s *stream, key []byte, version cdc.Version) {
 		b.touch(time.Now())
 	}
 	if c, ok := s.held.get(string(key)); ok && (c.Kind != offsets.Withheld || version.Compare(c.Version.Version) >= 0) {
-		s.held.remove(b.id, string(key))
-		b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
-		b.of(s)
-		b.events++
-		b.touch(time.Now())
+		o.forgive(s, key)
 	}
+}
+
+// forgive removes the candidate of a key, whatever it is.
+func (o *ownership) forgive(s *stream, key []byte) {
+	if _, ok := s.held.get(string(key)); !ok {
+		return
+	}
+	b := o.filling
+	s.held.remove(b.id, string(key))
+	b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
+	b.of(s)
+	b.events++
+	b.touch(time.Now())
 }
