@@ -219,6 +219,11 @@ func (h *trial) graves(c *count) (found []string) {
 // untrue says why a tombstone is false; "" where it is true.
 func (h *trial) untrue(e happening) string {
 	since := e.At.Add(-agesAgo)
+	for _, x := range h.Held { // a withheld one was decided when it was withheld
+		if x.Key == e.Key && x.Candidate != nil && x.Candidate.Kind == offsets.Withheld && x.At.Before(e.At) {
+			since = earliest(since, x.Candidate.At.Add(-agesAgo))
+		}
+	}
 	whys := map[string]bool{}
 	var last truth
 	for _, t := range h.Truths {
@@ -251,6 +256,13 @@ func (h *trial) untrue(e happening) string {
 		return fmt.Sprintf("it was %v", whys)
 	}
 	return ""
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // missed counts the keys that are gone since the calm and had no tombstone after two complete listings, unless their deletion is
