@@ -256,11 +256,12 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 	case source.Deleted:
 		return o.remove(w, s, rec, body, known, live, cdc.Declared)
 	case source.Filtered:
-		if s.spec.OnLeave == "keep" || !live {
-			s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // P20: a filtered sighting is a sighting
-			if !live {
-				return o.bereave(s, rec.Key, rec.KeyHash)
-			}
+		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // P20: a filtered sighting is a sighting
+		switch {
+		case !live:
+			return o.bereave(s, rec.Key, rec.KeyHash)
+		case s.spec.OnLeave == "keep":
+			o.unexcept(s, rec.Key, rec.Version)
 			return nil
 		}
 		return o.remove(w, s, rec, body, known, live, cdc.Filtered) // P20

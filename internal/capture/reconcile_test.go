@@ -709,3 +709,59 @@ func TestP14BackupTakesWithheldDeletionsBack(t *testing.T) {
 		})
 	}
 }
+
+// TestD6TheRestStaysGuarded: D5, D6. an approval lets go what it names, and what the same listing misses besides is withheld, with
+// the reason: without one nobody would look at it again.
+func TestD6TheRestStaysGuarded(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: things + "    reconcile: {guard: {records: 0, percent: 1}}\n", config: config, change: soon})
+	c.passes(1)
+	shop.drop(1)
+	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 1 })
+	shop.break_(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+		answer(w, 500, map[string]any{"error": "no"})
+		return true
+	})
+	now := time.Now().UTC()
+	c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 1, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	b.outcome("yes")
+	shop.drop(2)
+	shop.break_(nil)
+	st := c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 && s.Streams[0].Withheld == 1 })
+	c.end()
+	if st.Streams[0].Guarded == "" || !slices.Equal(b.tombstones("things"), []string{"1"}) {
+		t.Errorf("withheld for %q, tombstones %q", st.Streams[0].Guarded, b.tombstones("things"))
+	}
+}
+
+// TestP20FilteredSightingsCount: P20, D4. a record outside the filter that the list shows is there: no listing counts it as missing,
+// and it waits for no second one, be it kept or its deletion withheld.
+func TestP20FilteredSightingsCount(t *testing.T) {
+	for name, c := range map[string]struct{ lines, guard string }{
+		"kept":     {"    on_leave: keep\n", "{records: 20, percent: 5}"},
+		"withheld": {"", "{records: 0, percent: 1}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := lay(t)
+			rows := dated(30)
+			for i := range rows {
+				rows[i]["open"] = true
+			}
+			shop, config := b.shelf(rows...)
+			n := b.start(settings{definition: things + "    filter: record.open\n    reconcile: {guard: " + c.guard + "}\n" + c.lines, config: config,
+				change: func(o *capture.Options) { o.Confirm = time.Hour }})
+			n.passes(1)
+			shop.drop(1)
+			n.await("what is missing", func(s capture.Status) bool { return s.Streams[0].Candidates+s.Streams[0].Withheld == 1 })
+			shop.put(row(1, "open", false))
+			st := n.await("its sighting", func(s capture.Status) bool {
+				return s.Streams[0].Candidates == 0 && s.Partitions[0].Listing.Missing == 0
+			})
+			n.end()
+			if got := b.tombstones("things"); len(got) > 0 || name == "withheld" && st.Streams[0].Withheld != 1 {
+				t.Errorf("tombstones of %q, %+v", got, st.Streams[0])
+			}
+		})
+	}
+}

@@ -198,7 +198,7 @@ func (o *ownership) decide(p *partition, v *verdict, pt *part, key []byte) error
 		if prior.Withheld && (prior.Believed || !pt.verdict.Believed()) {
 			return nil // it was shown already, and keeps the time of that (D6)
 		}
-		return o.withhold(p, s, string(key), known, missed, pt.verdict.Held())
+		return o.withhold(p, s, string(key), known, missed, pt.verdict.Why())
 	default:
 		if approved {
 			o.approve(s, key)

@@ -101,6 +101,9 @@ func (v *Verdict) Held() string {
 // Believed reports whether the listing is a witness: a second one may confirm what it did not show (D4, D5).
 func (v *Verdict) Believed() bool { return !v.empty }
 
+// Why says why what the guard holds back is withheld, be it that an approval lets the others go.
+func (v *Verdict) Why() string { return v.held }
+
 // Prior is what the state holds of a missing key from before.
 type Prior struct {
 	Found    time.Time // zero: nothing
