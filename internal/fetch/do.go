@@ -30,6 +30,7 @@ type errand struct {
 	own     bool // to an origin, hence with the credential
 	place   string
 	relogin bool
+	sink    *sink // not nil: a good answer's body goes there
 }
 
 // Do sends r and returns the answer that r.Judge accepts. Passing errors are repeated with the identical request, up to
@@ -40,6 +41,28 @@ func (c *Client) Do(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.do(ctx, e)
+}
+
+// Store sends r as Do does and streams the body of a good answer into folder: no more of it than most bytes, and never all of it
+// in memory (10). Where r.Judge looks at a good answer there is no body yet. An error of the folder is ErrFolder.
+func (c *Client) Store(ctx context.Context, r *Request, folder *Folder, most int64) (Stored, error) {
+	e, err := c.errand(r)
+	if err != nil {
+		return Stored{}, err
+	}
+	e.sink = &sink{folder: folder, most: most}
+	defer e.sink.discard()
+	resp, err := c.do(ctx, e)
+	if err != nil {
+		return Stored{}, err
+	}
+	resp.Release()
+	return e.sink.keep()
+}
+
+// do sends e till an answer is accepted.
+func (c *Client) do(ctx context.Context, e *errand) (*Response, error) {
 	for attempt := 1; ; { // bounded: later counts, a relogin comes once, and pauses end after a day
 		resp, out, err := c.once(ctx, e)
 		switch {
@@ -92,7 +115,7 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 		return nil, failed, err
 	}
 	defer c.budget.Done(t)
-	p, err := c.pages.take(ctx, c.expect.Load())
+	p, err := c.room(ctx, e)
 	if err != nil {
 		return nil, failed, err
 	}
@@ -105,12 +128,14 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 		}
 	}
 	logins := c.stats.relogins.Load()
-	resp, err := c.exchange(ctx, req, p, e.place)
+	resp, err := c.exchange(ctx, req, p, e)
 	if err != nil {
 		return nil, passing(err), err
 	}
 	resp.Relogin, resp.Logins = e.relogin, logins
-	c.expected(len(resp.Body))
+	if e.sink == nil {
+		c.expected(len(resp.Body))
+	}
 	c.budget.Observe(t, resp)
 	judge := e.Judge
 	if judge == nil {
@@ -122,6 +147,15 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 		return nil, out, err
 	}
 	return resp, answered, nil
+}
+
+// room takes the bytes of the answer's page. A file's answer needs next to none, and does not wait for them: whoever asks for it
+// may hold a page meanwhile.
+func (c *Client) room(ctx context.Context, e *errand) (*page, error) {
+	if e.sink != nil {
+		return c.pages.loose(), nil
+	}
+	return c.pages.take(ctx, c.expect.Load())
 }
 
 // refused decides what an answer that was not accepted asks for: a pause, a new credential, a repeat, or the error.
@@ -209,6 +243,9 @@ func (c *Client) compose(e *errand) *http.Request {
 		h["Accept"] = c.accept
 	}
 	h["Accept-Encoding"] = c.encoding
+	if e.sink != nil {
+		h["Accept-Encoding"] = []string{"identity"} // the digest is that of the bytes as upstream keeps them
+	}
 	req := &http.Request{Method: method(e.Request), URL: &u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	if len(e.Body) > 0 {
 		setBody(req, e.Body)

@@ -24,9 +24,12 @@ func setBody(req *http.Request, body []byte) {
 	req.Body, _ = req.GetBody()
 }
 
+// slowest is how many bytes of a file a server sends in a second at least.
+const slowest = 64 << 10
+
 // exchange sends req once and reads the answer into p, which it owns from here on: it becomes the Response's, or is released
 // with an error. One timer serves the two phases (10): up to the header, and then to the end of the body.
-func (c *Client) exchange(ctx context.Context, req *http.Request, p *page, where string) (*Response, error) {
+func (c *Client) exchange(ctx context.Context, req *http.Request, p *page, e *errand) (*Response, error) {
 	bounded, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	patience := c.limits.Connect + c.limits.FirstByte
@@ -38,21 +41,31 @@ func (c *Client) exchange(ctx context.Context, req *http.Request, p *page, where
 	answer, err := c.transport.RoundTrip(req.WithContext(bounded))
 	if err != nil {
 		resp.Release()
-		return nil, failure(ctx, bounded, where, "no answer", patience, err)
+		return nil, failure(ctx, bounded, e.place, "no answer", patience, err)
 	}
 	defer answer.Body.Close() // what could fail here was read already, or is given up
 	resp.Began = time.Now()
 	resp.Status, resp.Header = answer.StatusCode, answer.Header
 	resp.ServerTime = serverTime(answer.Header, resp.Sent, resp.Began)
-	timer.Reset(c.limits.Body) // the first phase may end it in this very moment: then the body is cancelled, which is as true
+	patience = c.limits.Body
+	if e.sink != nil {
+		patience += time.Duration(e.sink.most/slowest) * time.Second
+	}
+	timer.Reset(patience) // the first phase may end it in this very moment: then the body is cancelled, which is as true
 
-	body, wire, err := c.read(p, answer)
+	var body []byte
+	var wire int64
+	if e.sink != nil && answer.StatusCode < 300 {
+		wire, err = e.sink.fill(c, answer)
+	} else {
+		body, wire, err = c.read(p, answer)
+	}
 	resp.Body, resp.Wire, resp.Received = body, wire, time.Now()
 	c.stats.bytes.Add(wire)
 	// An answer that is an error already is judged by what it says, even where its text was cut.
 	if err != nil && (answer.StatusCode < 300 || ctx.Err() != nil) {
 		resp.Release()
-		return nil, failure(ctx, bounded, where, "answer broke off", c.limits.Body, err)
+		return nil, failure(ctx, bounded, e.place, "answer broke off", patience, err)
 	}
 	return resp, nil
 }

@@ -420,5 +420,5 @@ func (c *Client) send(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.exchange(ctx, c.compose(e), c.pages.loose(), e.place)
+	return c.exchange(ctx, c.compose(e), c.pages.loose(), e)
 }

@@ -16,7 +16,7 @@
 //	candidate/C/S/K   Candidate        a record that is missing, withheld, or held back as older
 //	recent/C/S/P/n    Recent           ids already published (P13), in pieces
 //	window/C/S/P/n    (no value yet)   a finished window of a pass (P15)
-//	file/C/S/K/n      (no value yet)   a file of a record
+//	file/C/S/K/n      File             a file that the record of key K names
 //	token/C           Token            the sealed grant (K19)
 //
 // # The hashes topic

@@ -20,7 +20,8 @@ const (
 	MaxCursor     = 16 << 10  // cursor, anchor or start of a checkpoint
 	MaxCheckpoint = 64 << 10  // a checkpoint as JSON; a piece of recent ids too
 	MaxValue      = 256 << 10 // any other value
-	MaxReason     = 1 << 10   // the reason of a parked record
+	MaxReason     = 1 << 10   // the reason of a parked record, or of a file that is not to be had
+	MaxFileRecord = 32 << 10  // the record that is kept to try its file again
 )
 
 // CheckKey checks a record's logical key: plain UTF-8 of 1 to MaxKey bytes (K4, K5). A record whose key fails is parked.
@@ -79,6 +80,9 @@ func Encode[T Value](v T) ([]byte, error) {
 		newer(!x.Seen.IsZero() || x.Generation != 0)
 	case *Command:
 		newer(true)
+	case *File:
+		newer(true)
+		x.Error = clip(strings.ToValidUTF8(x.Error, "�"), MaxReason)
 	case *Recent:
 		limit, texts = MaxCheckpoint, append(texts, x.IDs...)
 		x.IDs = append([]string{}, x.IDs...) // [] and not null, which Decode refuses

@@ -88,6 +88,14 @@ func golden2(at time.Time) map[string][]stored {
 			value("candidate/acme-eu/people/4", Key{Kind: KindCandidate, Connection: c, Stream: s, Name: "4"},
 				Candidate{Kind: Missing, Reason: cdc.Reconciled, Partition: "-", Passes: 1, At: at, Seen: at, Generation: 12}),
 		},
+		"file": {
+			value(`file/acme-eu/loans/["Listings","9|1"]/0`, Key{Kind: KindFile, Connection: c, Stream: "loans", Name: `["Listings","9|1"]`},
+				File{Element: 0x0102030405060708, Digest: strings.Repeat("0f", 32), Size: 1 << 40, At: at}),
+			value("file/acme-eu/people/a/b/12", Key{Kind: KindFile, Connection: c, Stream: s, Name: "a/b", Number: 12}, File{
+				Element: 1, At: at, Error: "the server answered 500", Tries: 3, Next: at.Add(time.Hour), Partition: "-",
+				Record: json.RawMessage(`{"id":"a/b","size":1.50,"name":"<ü>"}`),
+			}),
+		},
 		"stream": {
 			value("stream/acme-eu/people", Key{Kind: KindStream, Connection: c, Stream: s}, Stream{
 				Count: 3, Topic: "cdc.acme-eu.people", Partitions: 6, Approved: &Approval{ID: "01-a", N: 40, At: at, Until: at},
@@ -212,11 +220,15 @@ func restore(t *testing.T, key, value string, want stored, hashes bool) {
 // TestK5EveryKindIsGolden: a kind that gets a value gets a golden file.
 func TestK5EveryKindIsGolden(t *testing.T) {
 	files := golden()
-	for _, kind := range []Kind{KindOwner, KindStream, KindCursor, KindParked, KindCandidate, KindRecent, KindToken} {
-		if len(files["1/"+string(kind)]) == 0 {
+	for _, kind := range []Kind{KindOwner, KindStream, KindCursor, KindParked, KindCandidate, KindRecent, KindToken, KindFile} {
+		name := "1/" + string(kind)
+		if kind == KindFile { // format 2 gave it a value
+			name = "2/" + string(kind)
+		}
+		if len(files[name]) == 0 {
 			t.Errorf("no golden records of kind %s", kind)
 		}
-		if !slices.ContainsFunc(files["1/"+string(kind)], func(s stored) bool { return s.parts.Kind == kind }) {
+		if !slices.ContainsFunc(files[name], func(s stored) bool { return s.parts.Kind == kind }) {
 			t.Errorf("the golden records of kind %s have other keys", kind)
 		}
 	}

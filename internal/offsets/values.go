@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,13 +14,13 @@ import (
 // format is written in the oldest that has all of it, so that an older connector can still read it.
 //
 //	1  the first
-//	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command
+//	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command; File
 const Format = 2
 
-// Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent,
+// Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent, File,
 // Token; and Command, of the controls topic. Encode and Decode take each of them.
 type Value interface {
-	Owner | Stream | cdc.Checkpoint | Parked | Candidate | Recent | Token | Command
+	Owner | Stream | cdc.Checkpoint | Parked | Candidate | Recent | File | Token | Command
 }
 
 // Owner says who owns a connection; it is committed to both topics before anything is read (K8 e), again by an idle
@@ -172,6 +173,22 @@ type Recent struct {
 	// Cursor is the largest cursor among them: the piece goes when the window [cursor − lookback, cursor] has passed it.
 	Cursor string   `json:"cursor,omitempty"`
 	IDs    []string `json:"ids"`
+}
+
+// File is what is known of a file that a record names: its content, or why it is not to be had yet. The number in its key is the
+// element's place among those of the record as it was last published.
+type File struct {
+	Element Hex       `json:"element"`          // hash of the element that names it: another element is another file
+	Digest  string    `json:"digest,omitempty"` // SHA-256 of the content in hexadecimal; "": it is not stored
+	Size    int64     `json:"size,omitempty"`
+	At      time.Time `json:"at"` // when this was found
+	// Of one that is not stored: why, how often it was tried, when it is tried again, and with what: the record as it came, and
+	// where it was read. A record beyond MaxFileRecord is not kept; its file is tried when the record changes.
+	Error     string          `json:"error,omitempty"`
+	Tries     int             `json:"tries,omitempty"`
+	Next      time.Time       `json:"next,omitzero"`
+	Partition string          `json:"partition,omitempty"`
+	Record    json.RawMessage `json:"record,omitempty"`
 }
 
 // Token is the sealed grant of a connection (K19, (9)). While Intent is set a refresh is under way or its outcome is unknown:

@@ -379,6 +379,9 @@ func (b *binder) stream(req *Request, from *Stream, changes []StreamOverride) {
 	for _, o := range changes {
 		b.override(&st, req, o)
 	}
+	if err := st.compileFiles(from.Files); err != nil {
+		b.fail("stream %s: files: %w", st.Name, err)
+	}
 	req.Streams = append(req.Streams, &st)
 }
 

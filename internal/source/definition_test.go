@@ -52,16 +52,6 @@ func TestBadDefinitions(t *testing.T) {
 	}
 }
 
-// TestLaterPartsAreRefused proves for every part of LANGUAGE.md outside of this version that it is named, never ignored.
-func TestLaterPartsAreRefused(t *testing.T) {
-	for _, key := range laterKeys {
-		text := strings.Replace(minimal, "path: /orders", "path: /orders\n    "+key+": {}", 1)
-		if _, err := Parse("x.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), `"`+key+`" in stream orders is not supported yet`) {
-			t.Errorf("%s: %v", key, err)
-		}
-	}
-}
-
 const minimal = `source: shop
 base_url: https://api.example.com/v1
 streams:

@@ -608,6 +608,8 @@ func (v *vars) get(b binding) any {
 		return v.config[b.member]
 	case "key":
 		return normal(v.key[b.member])
+	case "item":
+		return normal(v.item)
 	case "record":
 		return v.view
 	case "response":

@@ -9,7 +9,7 @@ import (
 )
 
 // kindKeys are the keys that a stream of a request with several may have for itself; what it does not say, the request says.
-var kindKeys = []string{"primary_key", "record_id", "version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate",
+var kindKeys = []string{"primary_key", "record_id", "version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "files",
 	"schema", "hash", "reconcile", "topic", "retention"}
 
 // records reads where the records lie: one path, a list of paths with what each means, or several streams by name.
@@ -91,7 +91,7 @@ func (s *streamReader) several(n *yaml.Node) {
 		s.name, s.f = k, common
 		at := v
 		if v.Kind == yaml.MappingNode {
-			own := s.fields(v, "stream "+k.Value, append([]string{"path"}, kindKeys...), laterKeys)
+			own := s.fields(v, "stream "+k.Value, append([]string{"path"}, kindKeys...), nil)
 			if at = own["path"]; at == nil {
 				s.fail(v, "stream %s needs `path`: where its records lie in the answer", k.Value)
 				return

@@ -64,6 +64,8 @@ type Stream struct {
 	// is refused without a reset.
 	KeyPrint string
 
+	Files     *Files // nil: its records have none
+
 	// Children are the requests whose partitions are this stream's records (P21).
 	Children []*Lineage
 
@@ -287,7 +289,8 @@ type vars struct {
 	key       map[string]any // lookup only: see Stream.keyNames
 	now       time.Time
 	response  *response // errors, more, done only
-	view      *view     // record, in add_fields only
+	item      any       // files only: the element, of record.Value
+	view      *view     // record, in add_fields, hydrate and files only
 }
 
 // response is an answer as conditions see it. It keeps header and body, so it must be gone before they are released. Whoever

@@ -40,9 +40,8 @@ const (
 
 var (
 	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
-		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
+		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "files", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
 		"errors", "interval", "schedule", "topic", "retention"}
-	laterKeys = []string{"files"}
 	// requestNames are what a request's templates may speak of.
 	requestNames = []string{"cursor", "cursor_end", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
@@ -91,7 +90,7 @@ type streamReader struct {
 
 func (r *linter) stream(d *Definition, k, n *yaml.Node) {
 	s := &streamReader{linter: r, def: d, b: &blueprint{}, name: k}
-	s.f = r.fields(n, "stream "+k.Value, streamKeys, laterKeys)
+	s.f = r.fields(n, "stream "+k.Value, streamKeys, nil)
 	s.b.request.Name = k.Value
 	s.base = scope{config: d.config}
 	s.partition(s.f["partition"])
@@ -120,6 +119,7 @@ func (s *streamReader) kind(name string) {
 	s.content()
 	s.conditions()
 	s.hydrate(s.f["hydrate"])
+	s.files(s.f["files"])
 	s.reconcile(s.f["reconcile"])
 	s.topic()
 }
@@ -815,9 +815,9 @@ func (s *streamReader) pages(req *Request, n *yaml.Node) {
 
 // singles checks that a rule about requests for one record has some to be about.
 func (s *streamReader) singles(req *Request) {
-	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup || st.hydrate != nil })
+	one := slices.ContainsFunc(s.b.streams, func(st *Stream) bool { return st.HasLookup || st.hydrate != nil || st.Files != nil })
 	if n := s.f["errors"]; !one && slices.ContainsFunc(req.errors, func(r errorRule) bool { return r.do == doParkRecord }) {
-		s.fail(n, "do: park_record is about requests for one record, and stream %s has neither `hydrate` nor a lookup", s.name.Value)
+		s.fail(n, "do: park_record is about requests for one record, and stream %s has neither `hydrate`, `files` nor a lookup", s.name.Value)
 	}
 }
 
