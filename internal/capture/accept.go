@@ -17,7 +17,8 @@ import (
 // fetched is what a fetcher brings: a page, or the answer to a lookup, or the error that ended its tries.
 type fetched struct {
 	walk     *walk
-	lookup   *lookup // not nil: the answer to it
+	lookup   *lookup   // not nil: the answer to it
+	file     *download // not nil: a file that was downloaded; walk is then nil where it was tried again
 	response *fetch.Response
 	err      error
 }
@@ -30,10 +31,15 @@ type half struct {
 	done bool
 
 	parked int // of the walk, before this page
+
+	held bool // its key space waits for it: files may have to be downloaded before it is published
 }
 
 // accept takes what a fetcher brought: Split, the next request, then Compare and encode (DESIGN §4).
 func (o *ownership) accept(f fetched) error {
+	if f.file != nil {
+		return o.downloaded(f)
+	}
 	if f.lookup != nil && f.lookup.inquest != nil {
 		return o.heard(f)
 	}
@@ -67,12 +73,16 @@ func (o *ownership) accept(f fetched) error {
 	if !done {
 		sp.queue = append(sp.queue, w)
 	}
+	h := &half{walk: w, page: f, done: done, parked: w.parked, held: o.hasFiles(w)}
+	if h.held {
+		sp.flight++ // P1: what comes after the page waits for its files
+	}
 	if err := o.serve(sp); err != nil { // the next request leaves before this page is compared
 		f.release()
 		return err
 	}
 	w.records += len(w.page.Records)
-	return o.take(&half{walk: w, page: f, done: done, parked: w.parked})
+	return o.take(h)
 }
 
 func (f *fetched) release() {
@@ -96,8 +106,7 @@ func (o *ownership) take(h *half) error {
 	w := h.walk
 	if w.over() { // its stream was halted while the rest of the page waited, or its next request could not be made
 		o.rest = nil
-		h.page.release()
-		return nil
+		return o.let(h, nil)
 	}
 	for ; h.next < len(w.page.Records); h.next++ {
 		// P13: entries of a log feed, their ids and the checkpoint belong into one transaction.
@@ -108,21 +117,30 @@ func (o *ownership) take(h *half) error {
 				return nil
 			}
 		}
+		if h.held {
+			switch ready, err := o.gather(h); {
+			case err != nil:
+				o.rest = nil
+				return o.let(h, err)
+			case !ready:
+				o.rest = nil
+				w.gathering.half, o.waiting[h] = h, true
+				return nil
+			}
+		}
 		rec := &w.page.Records[h.next]
 		if err := o.compare(w, rec, w.page.Body); err != nil {
 			o.rest = nil
-			h.page.release()
-			return o.fail(w, err)
+			return o.let(h, err)
 		}
 	}
 	o.wrote(w.partition)
 	w.sighted(o.streams)
 	o.rest = nil
-	h.page.release()
 	if err := w.position.Park(w.parked - h.parked); err != nil { // P19: what stops leaves the cursor
-		return o.fail(w, err)
+		return o.let(h, err)
 	}
-	return o.turn(w, h.done)
+	return errors.Join(o.turn(w, h.done), o.let(h, nil))
 }
 
 // full reports whether the filling batch has reached the bound: checkpoints count, since a page of parents may move many (K17).
@@ -372,20 +390,13 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 	if o.refused[content{s, rec.KeyHash, rec.Hash}] { // K15: the broker refused exactly this
 		return o.park(w, s, rec, body, errRefused)
 	}
-	ev := o.event(s, rec, body, op, reason)
-	said := rec.Content(body)
-	value, err := s.encoder.AppendEvent(o.filling.records.Slab(len(said)+64), ev, said)
+	files, err := o.arrange(w, s, rec, body)
+	if err == nil {
+		err = o.issue(s, rec, body, files.text, op, reason)
+	}
 	if err != nil {
 		return o.park(w, s, rec, body, err)
 	}
-	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
-	if err := o.session.Fits(s.topic.Name, rec.Key, value, o.headers); err != nil { // K15: sizes are checked before the transaction
-		return o.park(w, s, rec, body, err)
-	}
-	b := o.filling
-	index := b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, value, o.headers)
-	b.contents = append(b.contents, indexed{index, content{s, rec.KeyHash, rec.Hash}})
-	b.of(s).event(op)
 	o.store(s, rec.Key, rec.KeyHash, state.Entry{
 		Hash: rec.Hash, Raw: rec.RawHash, RawLen: uint32(rec.Raw.Len()), Seen: o.generation, Version: rec.Version,
 		Partition: s.ordinal(w.partition.spec.Name), Rules: s.rules,
@@ -394,6 +405,24 @@ func (o *ownership) publish(w *walk, s *stream, rec *source.Record, body []byte,
 		o.forgive(s, rec.Key)
 	}
 	o.unexcept(s, rec.Key, rec.Version)
+	return o.shelve(s, rec.Key, &files)
+}
+
+// issue encodes the event of rec, whose value says what is given, into the filling batch. The error parks the record.
+func (o *ownership) issue(s *stream, rec *source.Record, body, said []byte, op cdc.Op, reason cdc.Reason) error {
+	ev := o.event(s, rec, body, op, reason)
+	value, err := s.encoder.AppendEvent(o.filling.records.Slab(len(said)+64), ev, said)
+	if err != nil {
+		return err
+	}
+	o.headers, o.slab = codec.AppendHeaders(o.headers[:0], o.slab[:0], ev)
+	if err := o.session.Fits(s.topic.Name, rec.Key, value, o.headers); err != nil { // K15: sizes are checked before the transaction
+		return err
+	}
+	b := o.filling
+	index := b.records.Event(s.topic.Name, s.topic.Partitions, rec.Key, value, o.headers)
+	b.contents = append(b.contents, indexed{index, content{s, rec.KeyHash, rec.Hash}})
+	b.of(s).event(op)
 	return nil
 }
 

@@ -54,6 +54,9 @@ func (o *ownership) bury(p *partition, s *stream, d burial, leave reconcile.Dele
 		})
 	}
 	o.unexcept(s, d.key, cdc.Version{})
+	if err := o.shelve(s, d.key, &shelf{}); err != nil {
+		return err
+	}
 	if leave.Reason() != cdc.Orphan {
 		cp := p.checkpoint()
 		cp.Deleted = counted(cp.Deleted, now)

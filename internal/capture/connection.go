@@ -30,7 +30,8 @@ type Options struct {
 	Shape    codec.Shape
 	// SealKey seals tokens; nil where no secret key is configured, which only grants that rotate need (K19).
 	SealKey *[32]byte
-	Config  string // fingerprint of the connection's configuration (K10)
+	Folder  *fetch.Folder // of the files that records name; nil where there is none, which only definitions with `files` need
+	Config  string        // fingerprint of the connection's configuration (K10)
 	// Adopt builds the state of a stream from its events topic, Rebaseline publishes everything anew: what to do with a
 	// topic that holds events while there is no checkpoint (K10).
 	Adopt, Rebaseline bool
@@ -94,6 +95,14 @@ func New(o Options) (*Connection, error) {
 	}
 	if c.account == "" {
 		c.account = c.name
+	}
+	for _, spec := range src.Streams {
+		if spec.Files != nil && spec.Files.Folder && o.Folder == nil {
+			e := cdc.Errorf(cdc.Halt, cdc.Connection, "open connection", "Set FILES_DIR to a folder that every instance shares, or extend the "+
+				"definition with `files: {store: reference}`, or `files: null`", "there is no folder for the files of stream %s", spec.Name)
+			e.Where = c.name
+			return nil, e
+		}
 	}
 	c.phase("waiting")
 	c.vault = newVault(c.name, o.SealKey)

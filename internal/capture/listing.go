@@ -75,6 +75,7 @@ func (w *walk) again() *walk {
 	w.position, w.ended, w.records, w.listed = st.position, st.ended, st.records, slices.Clone(st.listed)
 	w.page.Complete, w.page.Why = st.complete, st.why
 	w.unsafe, w.lookups, w.safe.batch, w.orders = nil, nil, 0, nil
+	w.gathering = gathering{}
 	return w
 }
 

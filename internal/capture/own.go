@@ -30,6 +30,9 @@ type ownership struct {
 	pages               chan fetched
 	committed           chan error
 	fetchers            sync.WaitGroup
+	waiting             map[*half]bool // pages that wait for their files
+	retrying            map[keyed]bool // files that are tried again
+	lastRetry           time.Time
 
 	settled uint64 // the last batch that is known to be committed
 	number  int64  // of the last event, for ce_id
@@ -65,6 +68,7 @@ func (c *Connection) own(ctx context.Context, assigned func() bool) error {
 func (c *Connection) begin(ctx context.Context, session *kafka.Session) *ownership {
 	o := &ownership{
 		Connection: c, session: session, pages: make(chan fetched), committed: make(chan error, 1), agreed: make(chan error, 1),
+		waiting: map[*half]bool{}, retrying: map[keyed]bool{},
 	}
 	c.vault.begin()
 	fetching, cancel := context.WithCancelCause(ctx)
@@ -101,6 +105,9 @@ func (o *ownership) release() {
 		<-o.committed //nolint:errcheck // a commit that was cut has no say: what became of it is read from Kafka (K9)
 	}
 	o.fetchers.Wait()
+	for h := range o.waiting {
+		h.page.release()
+	}
 	for _, s := range o.streams {
 		s.drop()
 	}
@@ -215,6 +222,11 @@ func (o *ownership) chores(now time.Time) error {
 	if now.Sub(o.unguarded) > unguardEvery { // D5
 		o.unguarded = now
 		if err := o.unguard(now); err != nil {
+			return err
+		}
+	}
+	if now.Sub(o.lastRetry) > retryEvery {
+		if err := o.retry(now); err != nil {
 			return err
 		}
 	}

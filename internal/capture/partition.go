@@ -81,6 +81,8 @@ type walk struct {
 	older    map[keyed]uint64 // held versions that this pass showed: their content (P14)
 	lookups  []lookup         // records whose older version waits for a second opinion (P14); asked at page borders (P1)
 	ended    bool             // the last page was split; only lookups are left
+
+	gathering gathering // the files of its page
 }
 
 // standing is how far a listing has got.

@@ -169,6 +169,7 @@ func (c *Connection) forgetAll() error {
 		s.table.Close()
 		s.table, s.known, s.meta = table, false, offsets.Stream{}
 		s.parked, s.held = newOverlay[offsets.Parked](), newOverlay[offsets.Candidate]()
+		s.files, s.missed = newOverlay[[]file](), newOverlay[offsets.File]()
 	}
 	for _, p := range c.partitions {
 		p.committed, p.staged, p.recent = cdc.Checkpoint{}, nil, recents{}
@@ -223,6 +224,8 @@ func (c *Connection) apply(i kafka.Item) error {
 		return applyOver(&s.parked, k.Name, i.Value)
 	case offsets.KindCandidate:
 		return applyOver(&s.held, k.Name, i.Value)
+	case offsets.KindFile:
+		return s.applyFile(k, i.Value)
 	default: // K12: only a newer version writes it, and what we do not understand we would lose
 		return cdc.Errorf(cdc.Halt, cdc.Connection, "restore", "A newer version wrote it: upgrade this connector; an older one cannot go on from there",
 			"the offsets topic holds %s, which this version has no use for", k)

@@ -54,6 +54,11 @@ type StreamStatus struct {
 	Guarded    string   `json:"guarded,omitempty"`
 	Sample     []string `json:"sample,omitempty"`
 	Approved   int64    `json:"approved,omitempty"`
+	// Files are those of records that stand in the folder, FilesMissed those that could not be had yet, FilesError why the first of
+	// them could not, and which it is.
+	Files       int    `json:"files,omitempty"`
+	FilesMissed int    `json:"files_missed,omitempty"`
+	FilesError  string `json:"files_error,omitempty"`
 	Mismatch   bool     `json:"mismatch"` // the restored state was not what the last transaction promised (K8 g)
 	Halted     string   `json:"halted,omitempty"`
 	Hint       string   `json:"hint,omitempty"`
@@ -207,6 +212,7 @@ func (s *stream) status(now time.Time) StreamStatus {
 			st.Sample = sampled(st.Sample, key)
 		}
 	}
+	s.filesStatus(&st)
 	for i, key := range st.Sample {
 		st.Sample[i] = clip(key)
 	}
@@ -245,6 +251,9 @@ func (p *partition) status() PartitionStatus {
 	}
 	if p.walk != nil {
 		st.Records, st.Stage = p.walk.records, p.walk.position.Stage()
+		if p.walk.gathering.half != nil {
+			st.Stage = "files"
+		}
 	}
 	if p.paused != nil {
 		st.LastError, st.Hint = p.paused.Error(), cdc.Hint(p.paused)

@@ -36,6 +36,8 @@ type stream struct {
 	guarded string            // why deletions are withheld; "" where none is (D5)
 	parked  overlay[offsets.Parked]
 	held    overlay[offsets.Candidate]
+	files   overlay[[]file]       // of the records that have some, by number
+	missed  overlay[offsets.File] // those that could not be had, by missedName
 
 	ordinals map[string]uint32 // of partition names, as the table's entries hold them
 	names    []string
@@ -51,7 +53,8 @@ func newStream(spec *source.Stream, request *source.Request, origin *codec.Origi
 	}
 	return &stream{
 		spec: spec, request: request, origin: origin, table: table,
-		parked: newOverlay[offsets.Parked](), held: newOverlay[offsets.Candidate](), ordinals: map[string]uint32{},
+		parked: newOverlay[offsets.Parked](), held: newOverlay[offsets.Candidate](), files: newOverlay[[]file](),
+		missed: newOverlay[offsets.File](), ordinals: map[string]uint32{},
 	}, nil
 }
 
@@ -160,6 +163,8 @@ func (s *stream) settle(batch uint64) {
 	s.table.Settle(batch)
 	s.parked.settle(batch)
 	s.held.settle(batch)
+	s.files.settle(batch)
+	s.missed.settle(batch)
 }
 
 // drop forgets what is staged: its ownership died (2).
@@ -168,6 +173,8 @@ func (s *stream) drop() {
 	s.deleted, s.letting = nil, nil
 	s.parked.drop()
 	s.held.drop()
+	s.files.drop()
+	s.missed.drop()
 }
 
 // ordinal numbers a partition's name for the table's entries.

@@ -22,6 +22,7 @@ const (
 	Orphan     Reason = "orphan"     // its parent is gone (D8)
 	Reset      Reason = "reset"      // an operator's command
 	Rollback   Reason = "rollback"   // an older version that was confirmed (P14)
+	Filed      Reason = "file"       // the record as it was, with a file that could not be had before
 )
 
 // Header is one Kafka header of an event.

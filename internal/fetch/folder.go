@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"net/http"
@@ -67,6 +68,16 @@ type Stored struct {
 
 // Name is the digest in hexadecimal.
 func (s Stored) Name() string { return hex.EncodeToString(s.Digest[:]) }
+
+// ParseStored reads what Name wrote of a file of that size.
+func ParseStored(name string, size int64) (Stored, error) {
+	s := Stored{Size: size}
+	b, err := hex.DecodeString(name)
+	if err != nil || copy(s.Digest[:], b) != len(s.Digest) || len(b) != len(s.Digest) {
+		return Stored{}, fmt.Errorf("%.80q is no SHA-256", name)
+	}
+	return s, nil
+}
 
 // Path is where the file lies in its folder, with slashes.
 func (s Stored) Path() string { return s.Name()[:2] + "/" + s.Name() }

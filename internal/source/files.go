@@ -219,7 +219,7 @@ func (r *Request) File(p Partition, stream int, body []byte, rec *Record, e Elem
 	v := vars{partition: p.Values, config: r.source.config, now: time.Now().UTC(), item: item, view: &view{body, spans}}
 	out, err := r.send(&w.call, &v)
 	if err != nil {
-		return nil, cause(err)
+		return nil, cdc.Errorf(cdc.Park, cdc.Record, "ask for file", "Correct `files.request` in the definition", "%w", cause(err))
 	}
 	out.Foreign = w.call.url != nil // the record may name any place
 	if !slices.ContainsFunc(w.call.headers, func(p parameter) bool { return strings.EqualFold(p.name, "Accept") }) {

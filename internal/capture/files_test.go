@@ -1,0 +1,210 @@
+package capture_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tidemark/internal/capture"
+	"tidemark/internal/fetch"
+	"tidemark/internal/offsets"
+)
+
+const filed = feed + `    delete: "record.gone ?? false"
+    files: {each: docs, request: {path: "/docs/{{ item.id }}", query: {of: "{{ record.id }}"}}, max_bytes: 1KiB}
+`
+
+// cabinet is a shelf whose things have documents: their ids are their content, those that begin with - cannot be had.
+type cabinet struct {
+	*shelf
+	mu    sync.Mutex
+	asked map[string]int
+	hold  chan struct{} // not nil: answers wait for it
+	fixed bool
+	said  []string // headers of requests for documents
+}
+
+func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
+	s, config := b.shelf(rows...)
+	a := &cabinet{shelf: s, asked: map[string]int{}}
+	s.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		id, ok := strings.CutPrefix(r.URL.Path, "/docs/")
+		if !ok {
+			return false
+		}
+		a.mu.Lock()
+		a.asked[id]++
+		a.said = append(a.said, r.Header.Get("Accept")+" "+r.Header.Get("Accept-Encoding")+" "+r.URL.Query().Get("of"))
+		fixed := a.fixed
+		a.mu.Unlock()
+		switch {
+		case strings.HasPrefix(id, "-") && !fixed:
+			http.Error(w, "no such document", http.StatusNotFound)
+		case strings.HasPrefix(id, "long"):
+			fmt.Fprint(w, strings.Repeat("x", 2000))
+		default:
+			fmt.Fprint(w, id)
+		}
+		return true
+	})
+	return a, config
+}
+
+func (a *cabinet) downloads() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.asked)
+}
+
+func docs(ids ...string) []any {
+	list := []any{}
+	for _, id := range ids {
+		list = append(list, map[string]any{"id": id})
+	}
+	return list
+}
+
+func digest(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(sum[:])
+}
+
+// filesOf are what the events of a stream say of files: key, operation, reason, and of each file its content or its error.
+func (b *bed) filesOf(dir, stream string) []string {
+	b.Helper()
+	var all []string
+	for _, r := range b.read("test.c." + stream) {
+		var value struct {
+			Files []struct {
+				Index                    int
+				SHA256, Path, Error, URL string
+				Size                     int64
+			} `json:"_files"`
+		}
+		if r.Value != nil {
+			if err := json.Unmarshal(r.Value, &value); err != nil {
+				b.Fatal(err)
+			}
+		}
+		line := string(r.Key) + " " + header(r, "ce_op") + " " + header(r, "ce_reason") + ":"
+		for i, f := range value.Files {
+			content, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(f.Path)))
+			switch {
+			case f.Error != "":
+				line += " (" + f.Error + ")"
+			case f.URL != "":
+				line += " " + f.URL
+			case err != nil || digest(string(content)) != f.SHA256 || f.Size != int64(len(content)) || f.Index != i:
+				b.Errorf("%s says %+v, its file holds %q: %v", r.Key, f, content, err)
+			default:
+				line += " " + string(content)
+			}
+		}
+		all = append(all, line)
+	}
+	return sorted(all)
+}
+
+func (b *bed) folder(dir string) *fetch.Folder {
+	b.Helper()
+	f, err := fetch.OpenFolder(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return f
+}
+
+func when(second int) string {
+	return time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC).Format(time.RFC3339)
+}
+
+// TestFiles: an event goes out when its files are there; one that cannot be had holds up nobody, is tried again apart, and its
+// record is published once more. Each file is downloaded once, over restarts and changes of the record too.
+func TestFiles(t *testing.T) {
+	b := lay(t)
+	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a", "b")), row(2, "at", when(1), "docs", docs("-2", "a")),
+		row(3, "at", when(2)), row(4, "at", when(3), "docs", docs("long", "c")))
+	dir := t.TempDir()
+	s := settings{definition: filed, config: config, change: func(o *capture.Options) { o.Folder = b.folder(dir) }}
+	c := b.start(s)
+	st := c.passes(2)
+	if st.Streams[0].Files != 4 || st.Streams[0].FilesMissed != 2 || !strings.HasPrefix(st.Streams[0].FilesError, "2/0: the server answered 404") {
+		t.Errorf("%+v", st.Streams[0])
+	}
+	first := []string{
+		`1 r : a b`, `2 r : (the server answered 404 Not Found: no such document) a`, `3 r :`, `4 r : (the file is longer than 1024 bytes) c`,
+	}
+	if d := cmp.Diff(first, b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	a.mu.Lock()
+	a.fixed = true
+	if !slices.Contains(a.said, "*/* identity 1") {
+		t.Errorf("asked with %q", a.said)
+	}
+	a.mu.Unlock()
+	c.await("the file that failed", func(s capture.Status) bool { return s.Streams[0].FilesMissed == 1 })
+	c.end()
+	b.audit(b.sourceOf(s), false)
+
+	before := a.downloads()
+	for id, n := range map[string]int{"a": 2, "b": 1, "c": 1} { // a is named by two records
+		if before[id] != n {
+			t.Errorf("%s was downloaded %d times", id, before[id])
+		}
+	}
+	c = b.start(s)
+	c.passes(2)
+	a.put(row(1, "at", when(10), "docs", docs("new", "a", "b")))
+	c.await("the change", func(s capture.Status) bool { return counts(s).Updated == 1 })
+	a.put(row(1, "at", when(11), "docs", docs("b")))
+	c.await("the other change", func(s capture.Status) bool { return counts(s).Updated == 2 })
+	a.put(row(2, "at", when(12), "gone", true))
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	b.audit(b.sourceOf(s), false)
+	after := a.downloads()
+	delete(before, "long")
+	delete(after, "long")
+	before["new"] = 1
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("a restart downloads nothing twice: %s", d)
+	}
+	want := append(first, `1 u : b`, `1 u : new a b`, `2 d declared:`, `2 u file: -2 a`)
+	if d := cmp.Diff(sorted(want), b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	b.filesState(map[string]string{"1/0": digest("b"), "4/0": "", "4/1": digest("c")})
+}
+
+// filesState compares the digests that the state holds of the stream's files.
+func (b *bed) filesState(want map[string]string) {
+	b.Helper()
+	got := map[string]string{}
+	for key, value := range b.state() {
+		name, ok := strings.CutPrefix(key, "file/c/things/")
+		if !ok {
+			continue
+		}
+		f, err := offsets.Decode[offsets.File]([]byte(value))
+		if err != nil {
+			b.Fatal(err)
+		}
+		got[name] = f.Digest
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		b.Error(d)
+	}
+}
