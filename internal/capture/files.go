@@ -223,7 +223,7 @@ func (o *ownership) downloaded(f fetched) error {
 		if err := o.streams[d.want.stream].blames(d.foreign, f.err); err != nil && h != nil {
 			return o.let(h, err)
 		}
-		o.log.Warn("a file could not be had", "stream", o.streams[d.want.stream].spec.Name, "error", f.err)
+		o.log.Warn("a file could not be had", "stream", o.streams[d.want.stream].spec.Name, "why", reasonOf(f.err))
 	}
 	g.got[d.want] = outcome{d.Stored, f.err}
 	if h == nil {

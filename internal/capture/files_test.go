@@ -31,9 +31,9 @@ type cabinet struct {
 	*shelf
 	mu    sync.Mutex
 	asked map[string]int
-	hold  chan struct{} // not nil: answers wait for it
 	fixed bool
-	said  []string // headers of requests for documents
+	first func(w http.ResponseWriter, r *http.Request) bool // answers before the others do; nil: nobody
+	said  []string                                          // headers of requests for documents
 }
 
 func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
@@ -47,9 +47,10 @@ func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
 		a.mu.Lock()
 		a.asked[id]++
 		a.said = append(a.said, r.Header.Get("Accept")+" "+r.Header.Get("Accept-Encoding")+" "+r.URL.Query().Get("of"))
-		fixed := a.fixed
+		fixed, first := a.fixed, a.first
 		a.mu.Unlock()
 		switch {
+		case first != nil && first(w, r):
 		case strings.HasPrefix(id, "-") && !fixed:
 			http.Error(w, "no such document", http.StatusNotFound)
 		case strings.HasPrefix(id, "long"):
@@ -60,6 +61,12 @@ func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
 		return true
 	})
 	return a, config
+}
+
+func (a *cabinet) wrap(first func(w http.ResponseWriter, r *http.Request) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.first = first
 }
 
 func (a *cabinet) downloads() map[string]int {
@@ -207,4 +214,159 @@ func (b *bed) filesState(want map[string]string) {
 	if d := cmp.Diff(want, got); d != "" {
 		b.Error(d)
 	}
+}
+
+// TestFilesHalt: with on_error: halt the cursor does not pass a record whose file cannot be had (4); what a repeat may mend
+// is repeated.
+func TestFilesHalt(t *testing.T) {
+	b := lay(t)
+	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("b", "!")), row(3, "at", when(2)))
+	busy := true
+	a.wrap(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/docs/!" {
+			return false
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		status := http.StatusForbidden
+		if busy {
+			status = http.StatusServiceUnavailable
+		}
+		w.WriteHeader(status)
+		return true
+	})
+	dir := t.TempDir()
+	s := settings{definition: strings.Replace(filed, "max_bytes", "on_error: halt, max_bytes", 1), config: config,
+		change: func(o *capture.Options) { o.Folder = b.folder(dir) }}
+	c := b.start(s)
+	st := c.await("a pass that failed", func(s capture.Status) bool { return s.Partitions[0].Failures > 1 })
+	b.says(st.Partitions[0].LastError, "503")
+	a.mu.Lock()
+	busy = false
+	a.mu.Unlock()
+	c.halted("a file of stream things cannot be had", "403", "on_error: continue")
+	c.end()
+	if d := cmp.Diff([]string{"1 r : a"}, b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	if cp := b.checkpoint("things"); cp.Cursor != "" || cp.Passes != 0 {
+		t.Errorf("the cursor passed it: %+v", cp)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestFilesOfAPageThatIsCut: while a page waits for a file nothing of its key space is asked for (P1), the rest of the connection
+// goes on, and SIGTERM does not wait for it. What was published by then is not downloaded again.
+func TestFilesOfAPageThatIsCut(t *testing.T) {
+	b := lay(t)
+	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("slow")), row(3, "at", when(2), "docs", docs("c")))
+	hold, reached := make(chan struct{}), make(chan struct{}, 10)
+	a.wrap(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/docs/slow" {
+			a.shelf.mu.Unlock() // others are answered meanwhile
+			reached <- struct{}{}
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+			a.shelf.mu.Lock()
+		}
+		return false
+	})
+	dir := t.TempDir()
+	other := `  others: {path: "/others", records: data, primary_key: id, interval: 200ms}` + "\n"
+	s := settings{definition: filed + other, config: config, change: func(o *capture.Options) { o.Folder = b.folder(dir) }}
+	c := b.start(s)
+	<-reached
+	st := c.await("passes of the other stream", func(s capture.Status) bool {
+		return s.Streams[0].Keys == 1 && slices.ContainsFunc(s.Partitions, func(p capture.PartitionStatus) bool { return p.Stream == "others" && p.Passes > 3 })
+	})
+	if p := st.Partitions[0]; p.Stage != "files" || p.Passes != 0 || st.HTTP.Requests < 5 {
+		t.Errorf("%+v", p)
+	}
+	c.end()
+	close(hold)
+	c = b.start(s)
+	c.passes(1)
+	c.end()
+	if d := cmp.Diff([]string{"1 r : a", "2 r : slow", "3 r : c"}, b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	if n := a.downloads()["a"]; n != 1 {
+		t.Errorf("what was published was downloaded %d times", n)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".part-*"))
+	if len(left) > 0 || err != nil {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestFilesByReference: the value says where the files are, and nobody asks for them.
+func TestFilesByReference(t *testing.T) {
+	b := lay(t)
+	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a/b", "c")), row(2, "at", when(1)))
+	s := settings{definition: strings.Replace(filed, "max_bytes: 1KiB", "store: reference", 1), config: config}
+	c := b.start(s)
+	c.passes(2)
+	c.end()
+	url := config["url"].(string)
+	want := []string{"1 r : " + url + "/docs/a%2Fb?of=1 " + url + "/docs/c?of=1", "2 r :"}
+	if d := cmp.Diff(want, b.filesOf("", "things")); d != "" || len(a.downloads()) > 0 {
+		t.Error(d, a.downloads())
+	}
+	b.filesState(map[string]string{})
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestFilesFolderInTrouble: a folder that cannot be written is no file's fault. The pass waits, and a listing that it cuts deletes
+// nothing (D2).
+func TestFilesFolderInTrouble(t *testing.T) {
+	b := lay(t)
+	a, config := b.cabinet(row(1, "docs", docs("a")), row(2, "docs", docs("b")), row(3))
+	dir := filepath.Join(t.TempDir(), "files")
+	text := things + `    files: {each: docs, request: {path: "/docs/{{ item.id }}"}}` + "\n"
+	s := settings{definition: text, config: config, change: func(o *capture.Options) { o.Folder = b.folder(dir); o.Confirm = time.Millisecond }}
+	c := b.start(s)
+	c.passes(2)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	a.put(row(1, "docs", docs("a", "new")))
+	st := c.await("a pass that failed", func(s capture.Status) bool { return s.Partitions[0].Failures > 0 })
+	b.says(st.Partitions[0].LastError+st.Partitions[0].Hint, "the folder of files cannot be written", "FILES_DIR")
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	c.await("the change", func(s capture.Status) bool { return counts(s).Updated == 1 })
+	st = c.passes(3)
+	c.end()
+	if counts(st).Deleted > 0 || st.Streams[0].FilesMissed > 0 {
+		t.Errorf("%+v", st.Streams[0])
+	}
+	if d := cmp.Diff([]string{"1 r : a", "1 u : a new", "2 r : b", "3 r :"}, b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
+// TestFilesTooManyFail: when hardly a file can be had the passes wait, and the cursor with them, instead of filling the state (10).
+func TestFilesTooManyFail(t *testing.T) {
+	b := lay(t)
+	bad := func(n int) []any {
+		var ids []string
+		for i := range n {
+			ids = append(ids, fmt.Sprintf("-%d", i))
+		}
+		return docs(ids...)
+	}
+	a, config := b.cabinet(row(1, "at", when(0), "docs", bad(990)), row(2, "at", when(1), "docs", bad(1001)), row(3, "at", when(2), "docs", bad(20)))
+	s := settings{definition: filed, config: config, change: func(o *capture.Options) { o.Folder = b.folder(t.TempDir()) }}
+	c := b.start(s)
+	c.await("all three", func(s capture.Status) bool { return s.Streams[0].FilesMissed == 1010 && s.Streams[0].Parked == 1 })
+	a.put(row(4, "at", when(3), "docs", docs("a")))
+	st := c.await("a pass that failed", func(s capture.Status) bool { return s.Partitions[0].Failures > 0 })
+	b.says(st.Partitions[0].LastError, "1010 files of stream things could not be had")
+	c.end()
+	b.audit(b.sourceOf(s), false)
 }

@@ -59,9 +59,9 @@ type StreamStatus struct {
 	Files       int    `json:"files,omitempty"`
 	FilesMissed int    `json:"files_missed,omitempty"`
 	FilesError  string `json:"files_error,omitempty"`
-	Mismatch   bool     `json:"mismatch"` // the restored state was not what the last transaction promised (K8 g)
-	Halted     string   `json:"halted,omitempty"`
-	Hint       string   `json:"hint,omitempty"`
+	Mismatch    bool   `json:"mismatch"` // the restored state was not what the last transaction promised (K8 g)
+	Halted      string `json:"halted,omitempty"`
+	Hint        string `json:"hint,omitempty"`
 }
 
 // Counts are what a stream did since the process began; published ones count when their commit is known.

@@ -64,7 +64,7 @@ type Stream struct {
 	// is refused without a reset.
 	KeyPrint string
 
-	Files     *Files // nil: its records have none
+	Files *Files // nil: its records have none
 
 	// Children are the requests whose partitions are this stream's records (P21).
 	Children []*Lineage
