@@ -293,7 +293,7 @@ func (t *theatre) judge(ctx context.Context, st *source.Stream) (judge.Verdict, 
 		if err != nil {
 			return err
 		}
-		je := judge.Event{Key: e.Key, Op: e.Op, Partition: e.Partition, Offset: e.Offset, Cursor: e.Headers["ce_cursor"], ID: e.Headers["ce_id"]}
+		je := judge.Event{Key: e.Key, Op: e.Op, Partition: e.Partition, Offset: e.Offset, Cursor: e.Headers["ce_cursor"], ID: e.Headers["ce_id"], Reason: e.Headers["ce_reason"]}
 		if k.Value != nil {
 			je.Value = append([]byte(nil), e.Value...)
 		}

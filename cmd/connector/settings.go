@@ -56,6 +56,8 @@ type settings struct {
 
 	SecretKey string `env:"SECRET_KEY" doc:"32 bytes in base64 that rotated tokens are sealed with (openssl rand -base64 32)" secret:"yes"`
 
+	FilesDir string `env:"FILES_DIR" doc:"the folder that files of records are downloaded into (files: in a definition); every instance must see the same one"`
+
 	Admin      string `env:"ADMIN_ADDRESS" envDefault:"127.0.0.1:8484" doc:"where the status page, the metrics and the health checks listen"`
 	AdminToken string `env:"ADMIN_TOKEN" doc:"bearer token that changes of state want; none: nothing can be changed over HTTP" secret:"yes"`
 

@@ -26,6 +26,7 @@ type deployment struct {
 	registry *codec.Registry // nil: JSON
 	shape    codec.Shape
 	embedded *embedded.Cluster // nil: a real one
+	folder   *fetch.Folder     // of FILES_DIR; nil: none
 }
 
 // deploy wires the outside of a process: Kafka and the registry, embedded where no brokers are configured.
@@ -57,6 +58,11 @@ func (d *deployment) connect() (err error) {
 	d.kafka.Restores = kafka.NewRestorer(0)
 	if d.shape, err = codec.ParseShape(s.Shape); err != nil {
 		return err
+	}
+	if s.FilesDir != "" {
+		if d.folder, err = fetch.OpenFolder(s.FilesDir); err != nil {
+			return err
+		}
 	}
 	if s.Format == "avro" {
 		d.registry, err = codec.NewRegistry(s.Registry, codec.RegistryOptions{User: s.RegistryUser, Password: cdc.NewSecret(s.RegistryPassword)})
@@ -169,7 +175,7 @@ func (d *deployment) fleet(all []declared, change func(*capture.Options)) ([]*ca
 	for _, c := range all {
 		o := capture.Options{
 			Source: c.bound, Account: c.Account, Kafka: d.kafka, Schema: schemas.Get, Registry: d.registry, Shape: d.shape,
-			SealKey: d.settings.sealKey(), Config: c.fingerprint(d.settings), Records: d.settings.Records, Bytes: d.settings.Bytes,
+			SealKey: d.settings.sealKey(), Folder: d.folder, Config: c.fingerprint(d.settings), Records: d.settings.Records, Bytes: d.settings.Bytes,
 			Fetch: fetch.Options{
 				Budget: budgets[c.Account], Pages: pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
 			},

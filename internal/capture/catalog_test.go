@@ -2,9 +2,15 @@ package capture_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +30,7 @@ type system struct {
 	source    *source.Source
 	resources map[string]string // by stream
 	decoders  *codec.Decoders
+	dir       string // of files
 }
 
 // how says how often things happen, and what else is not as the definition has it.
@@ -72,10 +79,11 @@ func (b *bed) connect(name string, up *simulator.Upstream, resources map[string]
 		b.Fatal(err)
 	}
 	b.Cleanup(registry.Close)
+	dir := b.TempDir()
 	s.change = func(o *capture.Options) {
-		o.Registry, o.Confirm = registry, 400*time.Millisecond
+		o.Registry, o.Confirm, o.Folder = registry, 400*time.Millisecond, b.folder(dir)
 	}
-	out := &system{Upstream: up, resources: resources, decoders: registry.Decoders(), source: b.sourceOf(s)}
+	out := &system{Upstream: up, dir: dir, resources: resources, decoders: registry.Decoders(), source: b.sourceOf(s)}
 	out.connector = b.start(s)
 	out.await("the loop", func(s capture.Status) bool { return len(s.Streams) > 0 })
 	return out
@@ -216,9 +224,15 @@ func (b *bed) exchange(o simulator.Options) *system {
 	b.Helper()
 	o.RateBudget = -1
 	up := simulator.NewCRF(o).Upstream
+	return b.exchangeAt(up, up.Handler())
+}
+
+// exchangeAt connects to an exchange behind a handler of the test's.
+func (b *bed) exchangeAt(up *simulator.Upstream, h http.Handler) *system {
+	b.Helper()
 	resources := map[string]string{"loans": "loans", "loan_events": "loan/events"}
 	return b.connect("crf-exchange", up, resources, how{every: 500 * time.Millisecond, config: map[string]any{
-		"base_url": b.serve(up.Handler()) + "/api", "api_key": simulator.APIKey, "partner_id": simulator.PartnerID,
+		"base_url": b.serve(h) + "/api", "api_key": simulator.APIKey, "partner_id": simulator.PartnerID,
 	}})
 }
 
@@ -239,6 +253,84 @@ func TestCatalogCRFLife(t *testing.T) {
 	)
 	s.rests("loans", "loan_events")
 	s.end()
+}
+
+// TestCatalogCRFDocuments: each document of a loan is there, under the digest that its event names, when the event is; one that
+// cannot be had at first comes later, and its loan is published once more.
+func TestCatalogCRFDocuments(t *testing.T) {
+	b := lay(t)
+	up := simulator.NewCRF(simulator.Options{Seed: 4, Records: map[string]int{"loans": 60}, RateBudget: -1}).Upstream
+	var bad atomic.Value // the one document that cannot be had
+	var asked sync.Map
+	s := b.exchangeAt(up, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.URL.Query().Get("documentId")
+		if id != "" && bad.CompareAndSwap(nil, id) || id != "" && bad.Load() == id {
+			http.Error(w, "the document store is closed", http.StatusForbidden)
+			return
+		}
+		if id != "" {
+			n, _ := asked.LoadOrStore(id+r.Header.Get("Accept"), new(atomic.Int64))
+			n.(*atomic.Int64).Add(1)
+		}
+		up.Handler().ServeHTTP(w, r)
+	}))
+	s.rests("loans")
+	failed := s.documents()
+	if failed == 0 || failed > 2 { // of one loan, in one view or two
+		t.Errorf("%d documents failed", failed)
+	}
+	bad.Store("none")
+	s.Change("loans", 5)
+	s.await("the document that failed", func(st capture.Status) bool { return st.Streams[0].FilesMissed == 0 && st.Streams[0].Files > 0 })
+	s.rests("loans")
+	if n := s.documents(); n > 0 {
+		t.Errorf("%d documents are not there", n)
+	}
+	s.end()
+	asked.Range(func(id, n any) bool {
+		if n := n.(*atomic.Int64).Load(); n > 2 { // once for each view that its loan stands in
+			t.Errorf("%s was asked for %d times", id, n)
+		}
+		return true
+	})
+}
+
+// documents looks at what the last event of each loan says of its documents, and counts those that are not there.
+func (s *system) documents() (failed int) {
+	s.Helper()
+	last := map[string][]byte{}
+	for _, e := range s.told("loans") {
+		last[e.Key] = e.Value
+	}
+	for key, value := range last {
+		var loan struct {
+			Documents []struct {
+				ID   string `json:"documentId"`
+				Size int
+			}
+			Files []struct {
+				Index               int
+				SHA256, Path, Error string
+				Size                int
+			} `json:"_files"`
+		}
+		if err := json.Unmarshal(value, &loan); err != nil || len(loan.Files) != len(loan.Documents) {
+			s.Errorf("%s: %v: %s", key, err, value)
+			continue
+		}
+		for i, f := range loan.Files {
+			if f.Error != "" {
+				failed++
+				continue
+			}
+			content, err := os.ReadFile(filepath.Join(s.dir, filepath.FromSlash(f.Path)))
+			d := loan.Documents[i]
+			if err != nil || digest(string(content)) != f.SHA256 || len(content) != d.Size || f.Size != d.Size || !strings.Contains(string(content), d.ID) {
+				s.Errorf("%s: document %s, file %+v: %v", key, d.ID, f, err)
+			}
+		}
+	}
+	return failed
 }
 
 // TestCatalogCRFLeavesAView: a loan that leaves a view is deleted in that view's keys alone (P24), one that is gone in all of its

@@ -334,7 +334,7 @@ func (b *bed) events(stream string) []judge.Event {
 	for _, r := range b.read("test.c." + stream) {
 		all = append(all, judge.Event{
 			Key: string(r.Key), Op: header(r, "ce_op"), Value: r.Value, Partition: r.Partition, Offset: r.Offset,
-			Cursor: header(r, "ce_cursor"), ID: header(r, "ce_id"),
+			Cursor: header(r, "ce_cursor"), ID: header(r, "ce_id"), Reason: header(r, "ce_reason"),
 		})
 	}
 	return all

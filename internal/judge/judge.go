@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"tidemark/internal/cdc"
 	"tidemark/internal/record"
 )
 
@@ -29,8 +30,8 @@ type Event struct {
 	Value     []byte // JSON; nil: a tombstone
 	Partition int32
 	Offset    int64
-	// Cursor and ID are ce_cursor and ce_id; empty where they are not known.
-	Cursor, ID string
+	// Cursor, ID and Reason are ce_cursor, ce_id and ce_reason; empty where they are not known.
+	Cursor, ID, Reason string
 }
 
 // Pass is one complete pass over the upstream API: from the sending of its first request to the arrival of its last answer.
@@ -187,6 +188,8 @@ func (j *judgement) follow(name string, k *trial) (accepted []content, last cont
 		case err != nil:
 			j.wrong("%s: %v", where, err)
 			c = content{1} // of no value: what comes after it is no duplicate
+		case i > 0 && c == last && e.Reason == string(cdc.Filed) && !j.heard(e.ID):
+			// What it says beside the content is new: of a file of the record.
 		case i > 0 && c == last:
 			j.duplicate("%s says what the event before it said", where)
 		case j.heard(e.ID):

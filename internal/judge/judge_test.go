@@ -74,11 +74,11 @@ func (s scenario) events(t *testing.T) []judge.Event {
 		unmarshal(t, row[0], &e.Key)
 		if len(row) > 2 {
 			var more struct {
-				ID, Op, Cursor string
-				Partition      int32
+				ID, Op, Cursor, Reason string
+				Partition              int32
 			}
 			unmarshal(t, row[2], &more)
-			e.ID, e.Op, e.Cursor, e.Partition = more.ID, more.Op, more.Cursor, more.Partition
+			e.ID, e.Op, e.Cursor, e.Reason, e.Partition = more.ID, more.Op, more.Cursor, more.Reason, more.Partition
 		}
 		events = append(events, e)
 	}
