@@ -149,6 +149,7 @@ func (p *program) showConnection(c capture.Status, now time.Time) {
 	for _, st := range c.Streams {
 		p.trouble(st.Name+": "+st.Halted, st.Hint, st.Halted != "")
 		p.trouble(st.Name+": what was restored is not what the last transaction promised: a full pass is made, deletions wait", "", st.Mismatch)
+		p.trouble(st.Name+": "+st.FilesTrouble(), "", st.FilesMissed > 0)
 		withheld, hint := st.Withholding(c.Connection) // D5
 		p.trouble(st.Name+": "+withheld, hint, withheld != "")
 	}

@@ -64,6 +64,8 @@ func streamMetrics() []metric {
 		{"tidemark_keys", gauge, ofStream, "Keys that have been published and not deleted"},
 		{"tidemark_parked_keys", gauge, ofStream, "Keys whose present content stands in the dead-letter topic"},
 		{"tidemark_held", gauge, ofStream, "Older versions that wait for confirmation (P14)"},
+		{"tidemark_files", gauge, ofStream, "Files of records that stand in the folder"},
+		{"tidemark_files_missed", gauge, ofStream, "Files of records that could not be had and are tried again"},
 		{"tidemark_candidates", gauge, ofStream, "Missing keys that wait for a second listing or for their lookup (D4)"},
 		{"tidemark_withheld", gauge, ofStream, "Deletions that the guard holds back until they are approved or the day has room (D5)"},
 		{"tidemark_stream_halted", gauge, ofStream, "1 while the stream stands still until somebody mends it"},
@@ -205,6 +207,8 @@ func (s scrape) stream(connection string, st capture.StreamStatus) {
 	s.put("tidemark_keys", float64(st.Keys), connection, st.Name)
 	s.put("tidemark_parked_keys", float64(st.Parked), connection, st.Name)
 	s.put("tidemark_held", float64(st.Held), connection, st.Name)
+	s.put("tidemark_files", float64(st.Files), connection, st.Name)
+	s.put("tidemark_files_missed", float64(st.FilesMissed), connection, st.Name)
 	s.put("tidemark_candidates", float64(st.Candidates), connection, st.Name)
 	s.put("tidemark_withheld", float64(st.Withheld), connection, st.Name)
 	s.put("tidemark_stream_halted", truth(st.Halted != ""), connection, st.Name)

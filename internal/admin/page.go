@@ -316,6 +316,9 @@ func (v *pageView) stream(c capture.Status, s capture.StreamStatus, now time.Tim
 	if s.Mismatch {
 		v.tell(notice{bad, "mismatch", where, "the hashes topic did not hold what the last transaction promised (K8): a full pass mends it, deletions wait. Who wrote to or cut our topics?", ""})
 	}
+	if s.FilesMissed > 0 {
+		v.tell(notice{warn, "files", where, s.FilesTrouble(), ""})
+	}
 	if text, hint := s.Withholding(c.Connection); text != "" { // D5
 		t := bad
 		if hint == "" { // approved: it mends itself

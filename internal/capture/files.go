@@ -574,6 +574,15 @@ func (o *ownership) hasFiles(w *walk) bool {
 	return slices.ContainsFunc(w.partition.request.Streams, func(st *source.Stream) bool { return st.Files != nil && st.Files.Folder })
 }
 
+// FilesTrouble says what is wrong with files, for people.
+func (s StreamStatus) FilesTrouble() string {
+	what := "1 file could not be had and is tried again"
+	if s.FilesMissed != 1 {
+		what = strconv.Itoa(s.FilesMissed) + " files could not be had and are tried again"
+	}
+	return what + ": " + s.FilesError
+}
+
 // filesStatus says what is known of the files of a stream.
 func (s *stream) filesStatus(st *StreamStatus) {
 	for _, list := range s.files.committed {
