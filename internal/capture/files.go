@@ -413,8 +413,9 @@ func (o *ownership) shelve(s *stream, key []byte, sh *shelf) error {
 func (s *stream) applyFile(k offsets.Key, value []byte) error {
 	f := file{}
 	name := missedName(k.Name, k.Number)
-	m, err := offsets.File{}, error(nil)
+	var m offsets.File
 	if value != nil {
+		var err error
 		if m, err = offsets.Decode[offsets.File](value); err != nil {
 			return err
 		}
@@ -503,14 +504,14 @@ func (o *ownership) retried(d *download, failed error) error {
 	delete(o.retrying, keyed{s, d.missed})
 	m, ok := s.missed.get(d.missed)
 	if !ok || uint64(m.Element) != d.want.element || s.halted != nil || o.ctx.Err() != nil {
-		return nil // its record was published anew meanwhile, or is gone
+		return nil //nolint:nilerr // its record was published anew meanwhile, or is gone
 	}
 	cut := strings.LastIndexByte(d.missed, '/')
 	key := d.missed[:cut]
-	n, err := strconv.Atoi(d.missed[cut+1:])
 	known, _ := s.files.get(key)
+	n, err := strconv.Atoi(d.missed[cut+1:])
 	if err != nil || n >= len(known) {
-		return nil //nolint:nilerr // the names are ours: there is none like it
+		return cdc.Errorf(cdc.Reopen, cdc.Connection, "download file", "", "stream %s has no place for file %q: %w", s.spec.Name, d.missed, err)
 	}
 	sh := shelf{list: slices.Clone(known), missed: map[int]offsets.File{}}
 	for i := range known { // those that are still missed stay so

@@ -189,7 +189,7 @@ func TestFiles(t *testing.T) {
 	if d := cmp.Diff(before, after); d != "" {
 		t.Errorf("a restart downloads nothing twice: %s", d)
 	}
-	want := append(first, `1 u : b`, `1 u : new a b`, `2 d declared:`, `2 u file: -2 a`)
+	want := append(slices.Clone(first), `1 u : b`, `1 u : new a b`, `2 d declared:`, `2 u file: -2 a`)
 	if d := cmp.Diff(sorted(want), b.filesOf(dir, "things")); d != "" {
 		t.Error(d)
 	}

@@ -170,7 +170,7 @@ func (s *sink) keep() (Stored, error) {
 		}
 	}
 	if err != nil {
-		os.Remove(name)
+		_ = os.Remove(name) // the next OpenFolder of another day does
 		return Stored{}, s.folder.fail(err)
 	}
 	return out, nil
@@ -188,7 +188,7 @@ func syncDir(dir string) error {
 func (s *sink) discard() {
 	if s.file != nil {
 		s.file.Close()
-		os.Remove(s.file.Name())
+		_ = os.Remove(s.file.Name()) // as above
 		s.file = nil
 	}
 }
