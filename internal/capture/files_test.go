@@ -26,8 +26,8 @@ const filed = feed + `    delete: "record.gone ?? false"
     files: {each: docs, request: {path: "/docs/{{ item.id }}", query: {of: "{{ record.id }}"}}, max_bytes: 1KiB}
 `
 
-// cabinet is a shelf whose things have documents: their ids are their content, those that begin with - cannot be had.
-type cabinet struct {
+// dossiers is a shelf whose things have documents: their ids are their content, those that begin with - cannot be had.
+type dossiers struct {
 	*shelf
 	mu    sync.Mutex
 	asked map[string]int
@@ -36,9 +36,9 @@ type cabinet struct {
 	said  []string                                          // headers of requests for documents
 }
 
-func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
+func (b *bed) dossiers(rows ...map[string]any) (*dossiers, map[string]any) {
 	s, config := b.shelf(rows...)
-	a := &cabinet{shelf: s, asked: map[string]int{}}
+	a := &dossiers{shelf: s, asked: map[string]int{}}
 	s.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		id, ok := strings.CutPrefix(r.URL.Path, "/docs/")
 		if !ok {
@@ -63,13 +63,13 @@ func (b *bed) cabinet(rows ...map[string]any) (*cabinet, map[string]any) {
 	return a, config
 }
 
-func (a *cabinet) wrap(first func(w http.ResponseWriter, r *http.Request) bool) {
+func (a *dossiers) wrap(first func(w http.ResponseWriter, r *http.Request) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.first = first
 }
 
-func (a *cabinet) downloads() map[string]int {
+func (a *dossiers) downloads() map[string]int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return maps.Clone(a.asked)
@@ -141,7 +141,7 @@ func when(second int) string {
 // record is published once more. Each file is downloaded once, over restarts and changes of the record too.
 func TestFiles(t *testing.T) {
 	b := lay(t)
-	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a", "b")), row(2, "at", when(1), "docs", docs("-2", "a")),
+	a, config := b.dossiers(row(1, "at", when(0), "docs", docs("a", "b")), row(2, "at", when(1), "docs", docs("-2", "a")),
 		row(3, "at", when(2)), row(4, "at", when(3), "docs", docs("long", "c")))
 	dir := t.TempDir()
 	s := settings{definition: filed, config: config, change: func(o *capture.Options) { o.Folder = b.folder(dir) }}
@@ -220,7 +220,7 @@ func (b *bed) filesState(want map[string]string) {
 // is repeated.
 func TestFilesHalt(t *testing.T) {
 	b := lay(t)
-	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("b", "!")), row(3, "at", when(2)))
+	a, config := b.dossiers(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("b", "!")), row(3, "at", when(2)))
 	busy := true
 	a.wrap(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/docs/!" {
@@ -259,7 +259,7 @@ func TestFilesHalt(t *testing.T) {
 // goes on, and SIGTERM does not wait for it. What was published by then is not downloaded again.
 func TestFilesOfAPageThatIsCut(t *testing.T) {
 	b := lay(t)
-	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("slow")), row(3, "at", when(2), "docs", docs("c")))
+	a, config := b.dossiers(row(1, "at", when(0), "docs", docs("a")), row(2, "at", when(1), "docs", docs("slow")), row(3, "at", when(2), "docs", docs("c")))
 	hold, reached := make(chan struct{}), make(chan struct{}, 10)
 	a.wrap(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/docs/slow" {
@@ -305,7 +305,7 @@ func TestFilesOfAPageThatIsCut(t *testing.T) {
 // TestFilesByReference: the value says where the files are, and nobody asks for them.
 func TestFilesByReference(t *testing.T) {
 	b := lay(t)
-	a, config := b.cabinet(row(1, "at", when(0), "docs", docs("a/b", "c")), row(2, "at", when(1)))
+	a, config := b.dossiers(row(1, "at", when(0), "docs", docs("a/b", "c")), row(2, "at", when(1)))
 	s := settings{definition: strings.Replace(filed, "max_bytes: 1KiB", "store: reference", 1), config: config}
 	c := b.start(s)
 	c.passes(2)
@@ -323,7 +323,7 @@ func TestFilesByReference(t *testing.T) {
 // nothing (D2).
 func TestFilesFolderInTrouble(t *testing.T) {
 	b := lay(t)
-	a, config := b.cabinet(row(1, "docs", docs("a")), row(2, "docs", docs("b")), row(3))
+	a, config := b.dossiers(row(1, "docs", docs("a")), row(2, "docs", docs("b")), row(3))
 	dir := filepath.Join(t.TempDir(), "files")
 	text := things + `    files: {each: docs, request: {path: "/docs/{{ item.id }}"}}` + "\n"
 	s := settings{definition: text, config: config, change: func(o *capture.Options) { o.Folder = b.folder(dir); o.Confirm = time.Millisecond }}
@@ -360,7 +360,7 @@ func TestFilesTooManyFail(t *testing.T) {
 		}
 		return docs(ids...)
 	}
-	a, config := b.cabinet(row(1, "at", when(0), "docs", bad(990)), row(2, "at", when(1), "docs", bad(1001)), row(3, "at", when(2), "docs", bad(20)))
+	a, config := b.dossiers(row(1, "at", when(0), "docs", bad(990)), row(2, "at", when(1), "docs", bad(1001)), row(3, "at", when(2), "docs", bad(20)))
 	s := settings{definition: filed, config: config, change: func(o *capture.Options) { o.Folder = b.folder(t.TempDir()) }}
 	c := b.start(s)
 	c.await("all three", func(s capture.Status) bool { return s.Streams[0].FilesMissed == 1010 && s.Streams[0].Parked == 1 })
