@@ -78,6 +78,7 @@ func TestExampleGoogleCalendar(t *testing.T) {
 	})
 	mux.Handle("/calendar/", bearer("ya29", api))
 	at := b.serve(mux)
+	b.expires = true
 	e := b.example("google-calendar", map[string]any{"url": at + "/calendar/v3", "token_url": at + "/token", "calendar": "team@example.com",
 		"client_id": "app", "client_secret": "s", "refresh_token": "1//r"})
 	c := e.run(120)

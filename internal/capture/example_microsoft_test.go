@@ -76,6 +76,7 @@ func TestExampleMicrosoftGraphDelta(t *testing.T) {
 	})
 	mux.Handle("/v1.0/", bearer("eyJ", api))
 	at := b.serve(mux)
+	b.expires = true
 	e := b.example("microsoft-graph-delta", map[string]any{"url": at + "/v1.0", "login": at, "tenant": "contoso", "client_id": "app", "client_secret": "s"})
 	api.moved = func() { api.change("u1", user(1, "moved")) }
 	c := e.run(121)

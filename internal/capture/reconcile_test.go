@@ -107,7 +107,7 @@ func TestD4SecondPassConfirms(t *testing.T) {
 func TestD4OnePassIsNotEnough(t *testing.T) {
 	b := lay(t)
 	shop, config := b.shelf(dated(30)...)
-	c := b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = 100 * time.Millisecond }})
+	c := b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = time.Hour }})
 	c.passes(2)
 	shop.drop(7)
 	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
