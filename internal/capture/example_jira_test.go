@@ -81,7 +81,7 @@ func issueTime(issue map[string]any) time.Time {
 // confirmed by its own address, whose answer differs in what says how it was asked for.
 func TestExampleJiraIssues(t *testing.T) {
 	b := lay(t)
-	zone, err := time.LoadLocation("Europe/Berlin")
+	zone, err := time.LoadLocation("America/New_York") // a text in UTC would be hours late there
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestExampleJiraIssues(t *testing.T) {
 		}
 		api.put(issue(i, "a", at))
 	}
-	e := b.example("jira-issues", map[string]any{"url": b.serve(api), "user": "me", "api_token": "secret"})
+	e := b.example("jira-issues", map[string]any{"url": b.serve(api), "user": "me", "api_token": "secret", "zone": "America/New_York"})
 	c := e.run(180)
 	last := began.Add(179 * 15 * time.Second)
 	api.put(issue(3, "b", last.Truncate(time.Minute))) // the first moment of the last minute

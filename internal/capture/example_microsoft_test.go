@@ -9,7 +9,10 @@ import (
 
 // tenant serves the delta of a tenant's users. Its cursors are addresses; one that has expired is answered with the address of a
 // new beginning.
-type tenant struct{ ledger }
+type tenant struct {
+	ledger
+	aged bool // an address that expired by its age is a bad request
+}
 
 func (s *tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
@@ -34,8 +37,12 @@ func (s *tenant) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if !known {
+		if s.aged {
+			answer(w, http.StatusBadRequest, map[string]any{"error": map[string]any{"code": "syncStateNotFound"}})
+			return
+		}
 		w.Header().Set("Location", here+"?$deltatoken=")
-		answer(w, http.StatusGone, map[string]any{"error": map[string]any{"code": "syncStateNotFound"}})
+		answer(w, http.StatusGone, map[string]any{"error": map[string]any{"code": "resyncRequired"}})
 		return
 	}
 	entries, next, more := s.page(from, 50, full)
@@ -90,7 +97,12 @@ func TestExampleMicrosoftGraphDelta(t *testing.T) {
 	})
 	c.updated(3)
 	c.deleted(2)
+	api.expire(func() {
+		api.aged = true
+		api.change("u6", user(6, "a week later"))
+	})
+	c.updated(4)
 	e.says("u3", `r {"displayName":"a","id":"u3"}`, "d")
 	e.says("u4", `r {"displayName":"a","id":"u4"}`, "d")
-	e.ends(c, 120+1+2+2)
+	e.ends(c, 120+1+2+2+1)
 }

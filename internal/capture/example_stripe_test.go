@@ -85,9 +85,9 @@ func TestExampleStripeEvents(t *testing.T) {
 		t.Error(d)
 	}
 	api.mu.Lock()
-	api.happens("customer.deleted", "cus_7", now.Add(-time.Minute), "v3") // in the second of the cursor
+	api.happens("customer.deleted", "cus_7", now.Add(-time.Minute), "v3")   // in the second of the cursor
 	api.happens("customer.deleted", "cus_8", now.Add(-2*time.Minute), "v3") // it shows itself late
-	api.kept = now.Add(-time.Hour) // the old ones leave
+	api.kept = now.Add(-time.Hour)                                          // the old ones leave
 	api.mu.Unlock()
 	c.deleted(2)
 	if told := e.told("cus_7"); told[len(told)-1] != "d" {

@@ -311,6 +311,7 @@ func (b *binder) request(p *blueprint, chosen map[string]StreamOverride) {
 	req.records = b.selections(&req, p.request.records)
 	if p.request.incremental != nil {
 		in := *p.request.incremental
+		b.zone(&in, p, req.Streams)
 		b.start(&in, p)
 		req.incremental = &in
 	}
@@ -408,6 +409,26 @@ func (b *binder) warn() {
 		b.source.Warnings = append(b.source.Warnings,
 			"only a part of the records is compared, and the other fields go stale downstream until something else changes: stream "+strings.Join(partial, ", "))
 	}
+}
+
+// zone puts the formats of times into the zone that a setting names (P16).
+func (b *binder) zone(in *incremental, p *blueprint, streams []*Stream) {
+	if p.zone == nil {
+		return
+	}
+	zone, err := zoneNamed(b.text(p.zone))
+	if err != nil {
+		b.fail("stream %s: %s: %w", p.request.Name, p.zone.where, err)
+		return
+	}
+	record, request := *in.record, *in.request
+	record.zone, request.zone = zone, zone
+	for _, st := range streams {
+		if st.versionFormat == in.record {
+			st.versionFormat = &record
+		}
+	}
+	in.record, in.request = &record, &request
 }
 
 // start reads where a stream without a cursor begins.

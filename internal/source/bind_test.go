@@ -212,3 +212,34 @@ func TestCost(t *testing.T) {
 		t.Errorf("default: %d %v", got, err)
 	}
 }
+
+// P16: the zone of an account is a setting of the connection: requests are written in it, and so are texts without an offset read.
+func TestP16ZoneOfASetting(t *testing.T) {
+	text := strings.Replace(settings, "  live:", "  zone:  {}\n  live:", 1)
+	text = strings.Replace(text, "format: rfc3339", `format: {record: rfc3339, request: "%Y-%m-%d %H:%M", zone: "{{ config.zone }}"}`, 1)
+	d := mustParse(t, text)
+	bind := func(zone string) (*Source, error) {
+		return d.Bind("east", map[string]any{"token": cdc.NewSecret("x"), "zone": zone, "since": "2024-07-31T12:00:00Z"}, Overrides{})
+	}
+	prints := map[string]bool{}
+	for zone, start := range map[string]string{"Europe/Berlin": "2024-07-31 14:00", "America/New_York": "2024-07-31 08:00", "UTC": "2024-07-31 12:00"} {
+		s, err := bind(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := s.Requests[0].incremental
+		if at, err := in.record.parse([]byte("2024-07-31T14:00:00")); in.start != start || zone == "Europe/Berlin" && (err != nil || !at.Equal(in.startTime)) {
+			t.Errorf("%s: %v, %v %v", zone, in.start, at, err)
+		}
+		if s.Streams[0].versionFormat != in.record {
+			t.Errorf("%s: versions are read in another zone", zone)
+		}
+		prints[s.Requests[0].RequestPrint] = true
+	}
+	if len(prints) != 3 {
+		t.Error("P23: another zone is another request")
+	}
+	if _, err := bind("Mars"); err == nil || !strings.Contains(err.Error(), `format.zone: unknown zone "Mars"`) {
+		t.Errorf("%v", err)
+	}
+}

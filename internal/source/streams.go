@@ -21,6 +21,7 @@ type blueprint struct {
 	streams    []*Stream // in the definition's order
 	stream     *Stream   // the one that is being read, the last of streams
 	start      *template
+	zone       *template // of incremental.format, where a setting names it; nil: the formats have it
 	partitions []spread
 }
 
@@ -529,7 +530,12 @@ func (s *streamReader) formats(in *incremental, n, at *yaml.Node) {
 			s.fail(n, "format needs `record`: how records write their time")
 			return
 		}
-		record, request, zone = s.text(f["record"], "record"), s.text(f["request"], "request"), s.text(f["zone"], "zone")
+		record, request = s.text(f["record"], "record"), s.text(f["request"], "request")
+		if z := f["zone"]; z != nil && strings.Contains(z.Value, "{{") {
+			s.b.zone = s.template(z, "format.zone", s.in("format.zone", "config"))
+		} else {
+			zone = s.text(z, "zone")
+		}
 	default:
 		record = s.text(n, "format")
 	}

@@ -47,14 +47,11 @@ func newFormat(name, zone string) (*format, error) {
 
 // newLayout returns a format that may be a part of a time only, for format_time.
 func newLayout(name, zone string) (*format, error) {
-	f := &format{name: name, zone: time.UTC, unit: unixUnits[name]}
-	if zone != "" {
-		loc, err := time.LoadLocation(zone)
-		if err != nil || zone == "Local" {
-			return nil, fmt.Errorf("unknown zone %q: an IANA name such as Europe/Berlin", zone)
-		}
-		f.zone = loc
+	loc, err := zoneNamed(zone)
+	if err != nil {
+		return nil, err
 	}
+	f := &format{name: name, zone: loc, unit: unixUnits[name]}
 	pattern, known := patterns[name]
 	switch {
 	case f.unit > 0 || known && pattern == "":
@@ -67,6 +64,15 @@ func newLayout(name, zone string) (*format, error) {
 		pattern = name
 	}
 	return f, f.compile(pattern)
+}
+
+// zoneNamed returns the zone of an IANA name; UTC for "".
+func zoneNamed(name string) (*time.Location, error) {
+	loc, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, fmt.Errorf("unknown zone %q: an IANA name such as Europe/Berlin", name)
+	}
+	return loc, nil
 }
 
 func (f *format) compile(pattern string) error {
