@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,5 +62,50 @@ func TestEveryVariableIsDocumented(t *testing.T) {
 		if v.doc == "" {
 			t.Errorf("%s has no documentation", v.name)
 		}
+	}
+}
+
+// TestExamplesAreListed: every definition of examples is right and short, and docs/examples.md says how short.
+func TestExamplesAreListed(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "examples.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join("..", "..", "examples", "sources", "*"))
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d definitions, %v", len(files), err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| \[([a-z-]+)\]\(\.\./examples/sources/([a-z-]+)\.yaml\)[^|]*\| (\d+) \|`).FindAllStringSubmatch(string(page), -1)
+	listed := map[string]string{}
+	for _, m := range rows {
+		if m[1] != m[2] {
+			t.Errorf("%s leads to %s", m[1], m[2])
+		}
+		listed[m[1]] = m[3]
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		definition, err := source.Open(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		lines := strings.Count(string(text), "\n")
+		if definition.Name != name || lines < 10 || lines > 30 || listed[name] != strconv.Itoa(lines) {
+			t.Errorf("%s: source %s has %d lines, and docs/examples.md says %q", file, definition.Name, lines, listed[name])
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if len([]rune(line)) > 140 {
+				t.Errorf("%s:%d is too long", file, i+1)
+			}
+		}
+		delete(listed, name)
+	}
+	for name := range listed {
+		t.Errorf("docs/examples.md lists %s, which is not there", name)
 	}
 }
