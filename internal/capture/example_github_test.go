@@ -90,8 +90,11 @@ func TestExampleGitHubIssues(t *testing.T) {
 			c.updated(twice + 1)
 			api.drop(3)
 			c.deleted(1)
-			e.says("2", fmt.Sprintf(`r {"id":2,"number":2,"title":"a","updated_at":%q}`, at(1)), fmt.Sprintf(`u {"id":2,"number":2,"title":"tie","updated_at":%q}`, at(70)))
-			e.says("3", fmt.Sprintf(`r {"id":3,"number":3,"title":"a","updated_at":%q}`, at(1)), "d")
+			text := func(op string, n int, title string, s int) string {
+				return fmt.Sprintf(`%s {"id":%d,"number":%d,"title":%q,"updated_at":%q}`, op, n, n, title, at(s))
+			}
+			e.says("2", text("r", 2, "a", 1), text("u", 2, "tie", 70))
+			e.says("3", text("r", 3, "a", 1), "d")
 			e.says("200")
 			e.ends(c, 131+int(twice)+1+1)
 		})

@@ -83,7 +83,8 @@ func (s *crm) search(w http.ResponseWriter, r *http.Request) {
 
 // contact is one; ids are texts in the order of creation.
 func contact(id int, email string, at time.Time) map[string]any {
-	return row(fmt.Sprintf("%04d", id), "archived", false, "properties", map[string]any{"email": email, "lastmodifieddate": at.UTC().Format("2006-01-02T15:04:05.000Z")})
+	properties := map[string]any{"email": email, "lastmodifieddate": at.UTC().Format("2006-01-02T15:04:05.000Z")}
+	return row(fmt.Sprintf("%04d", id), "archived", false, "properties", properties)
 }
 
 // There are more contacts than the search pages through, and more of one millisecond than a page has; the index shows a change
@@ -99,7 +100,9 @@ func TestExampleHubSpotContacts(t *testing.T) {
 		}
 		api.put(contact(i, "a", at))
 	}
-	e := b.example("hubspot-contacts", map[string]any{"url": b.serve(bearer("pat", api)), "token": "pat", "properties": []any{"email", "lastmodifieddate"}})
+	e := b.example("hubspot-contacts", map[string]any{
+		"url": b.serve(bearer("pat", api)), "token": "pat", "properties": []any{"email", "lastmodifieddate"},
+	})
 	c := e.run(900)
 	last := began.Add(899 * 100 * time.Millisecond)
 	api.put(contact(5, "b", last))
