@@ -232,11 +232,19 @@ func (c *Connection) nextGeneration(now time.Time) uint32 {
 	return c.generation
 }
 
+// begun is when a generation of this process began; the zero time for one that is not known.
+func (c *Connection) begun(generation uint32) time.Time {
+	if generation >= c.generation0 && int(generation-c.generation0) < len(c.generations) {
+		return c.generations[generation-c.generation0]
+	}
+	return time.Time{}
+}
+
 // lastSeen is when upstream last showed a key, as far as it is known: not earlier than that. After a restart it is the end of
 // the partition's last complete pass, which showed what is still live.
 func (c *Connection) lastSeen(p *partition, e state.Entry) time.Time {
-	if e.Seen >= c.generation0 && int(e.Seen-c.generation0) < len(c.generations) {
-		return c.generations[e.Seen-c.generation0]
+	if at := c.begun(e.Seen); !at.IsZero() {
+		return at
 	}
 	if m := p.checkpoint().Reconciled; m != nil {
 		return m.Ended

@@ -765,3 +765,45 @@ func TestP20FilteredSightingsCount(t *testing.T) {
 		})
 	}
 }
+
+// TestP24SecondPassOfEveryPartition: P24, D4. a record moves to a view that has just been listed, out of one that is listed next, and
+// then the first one answers no more. However often the second is listed: the first has said once that the record is not there, so
+// there is no second pass that agrees.
+func TestP24SecondPassOfEveryPartition(t *testing.T) {
+	b := lay(t)
+	var mu sync.Mutex
+	armed, moved, after := false, false, 0
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		rows := []any{row(9, "v", "x")}
+		switch one := r.URL.Path == "/things/one"; {
+		case one && moved:
+			answer(w, 500, map[string]any{"error": "no"})
+			return
+		case one:
+			moved = armed
+		case moved:
+			after++
+		default:
+			rows = append(rows, row(1, "v", "a"))
+		}
+		answer(w, 200, map[string]any{"data": rows})
+	}))
+	s := settings{config: map[string]any{"url": url}, change: soon, definition: strings.Replace(things, "path: /things\n",
+		"path: /things/{{ partition.view }}\n    partition: {view: [one, two]}\n    key_scope: stream\n", 1)}
+	c := b.start(s)
+	c.passes(2)
+	mu.Lock()
+	armed = true
+	mu.Unlock()
+	c.until("passes of the other view", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return after >= 15
+	})
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, which may be in the view that does not answer", got)
+	}
+}

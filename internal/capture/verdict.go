@@ -29,7 +29,8 @@ type part struct {
 	stream  *stream
 	verdict reconcile.Verdict
 	missing int64
-	keys    [][]byte // the missing, up to mostCandidates
+	began   time.Time // when the oldest listing began that it rests on: of several partitions, where they share their keys (P24)
+	keys    [][]byte  // the missing, up to mostCandidates
 	next    int
 }
 
@@ -53,8 +54,12 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 	for i := range v.parts {
 		pt := &v.parts[i]
 		s, now := pt.stream, time.Now()
+		rests := l
+		if p.request.SharesKeys() && pt.missing > 0 {
+			rests.Began = pt.began
+		}
 		c := reconcile.Case{
-			Listing: l, Agreed: v.mark.Agreed, Listed: w.listed[s.spec.Index], Missing: pt.missing, Lookup: s.spec.HasLookup,
+			Listing: rests, Agreed: v.mark.Agreed, Listed: w.listed[s.spec.Index], Missing: pt.missing, Lookup: s.spec.HasLookup,
 			Damaged: s.mismatch, Guard: s.guard(), Levels: o.levels(p, s, w.census), Confirm: o.options.Confirm,
 			Approved: s.approved(now), Shown: pt.shown(s.approval()),
 		}
@@ -97,6 +102,7 @@ func (o *ownership) unseen(p *partition, s *stream) part {
 	if since == 0 {
 		return pt
 	}
+	pt.began = o.begun(since)
 	for key := range s.table.Unseen(since, of) {
 		if e, ok := s.table.Get(key, record.KeyHash(key)); !ok || !e.Live() || e.Seen >= since { // what is in flight says otherwise
 			continue
