@@ -700,7 +700,9 @@ func TestP14BackupTakesWithheldDeletionsBack(t *testing.T) {
 			leave(shop)
 			c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 1 })
 			shop.put(dated(7)[6])
-			c.await("its return", func(s capture.Status) bool { return counts(s).Updated == 2 && s.Streams[0].Withheld+s.Streams[0].Held == 0 })
+			c.await("its return", func(s capture.Status) bool {
+				return counts(s).Updated == 2 && s.Streams[0].Withheld+s.Streams[0].Held == 0
+			})
 			c.end()
 			if got := b.tombstones("things"); len(got) > 0 {
 				t.Errorf("tombstones of %q", got)

@@ -221,13 +221,13 @@ func (a *adversary) choose(view string) *telling {
 		return nil
 	}
 	for _, l := range a.lies {
-		if !l.since.IsZero() && time.Since(l.since) < l.For && !slices.Contains(lookups, l.Do) {
+		if l.of(view) && !l.since.IsZero() && time.Since(l.since) < l.For && !slices.Contains(lookups, l.Do) {
 			a.told[l.Do]++
 			return l
 		}
 	}
 	for _, l := range a.lies {
-		if l.since.IsZero() && l.N <= a.walked && !slices.Contains(lookups, l.Do) && a.begin(l, view) {
+		if l.of(view) && l.since.IsZero() && l.N <= a.walked && !slices.Contains(lookups, l.Do) && a.begin(l, view) {
 			a.told[l.Do]++
 			return l
 		}
@@ -398,6 +398,11 @@ func (a *adversary) lookUp(key string) reply {
 			return refusal(404)
 		case "forbidden":
 			return refusal(403)
+		case "some forbidden":
+			if strings.ContainsAny(key, "13579") {
+				return refusal(403)
+			}
+			continue
 		case "web page 404":
 			return reply{404, "text/html", webPage, false}
 		case "500":

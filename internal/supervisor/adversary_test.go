@@ -81,6 +81,8 @@ type telling struct {
 	struck  int
 }
 
+func (l *telling) of(view string) bool { return l.View == "" || l.View == view }
+
 func (l *telling) silent() bool { return slices.Contains(silent, l.Do) }
 
 func newAdversary(p *plot) *adversary {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -54,8 +55,9 @@ type trial struct {
 // happening is an event with its time and reason.
 type happening struct {
 	judge.Event
-	At     time.Time
-	Reason string
+	At         time.Time
+	Reason     string
+	Generation int64
 }
 
 // holding is what the state said of a key from a time on; nil: nothing.
@@ -85,9 +87,10 @@ func (h *trial) event(r kafka.Record) error {
 	for _, x := range r.Headers {
 		header[x.Key] = string(x.Value)
 	}
+	generation, _ := strconv.ParseInt(header["ce_generation"], 10, 64)
 	h.Events = append(h.Events, happening{judge.Event{
 		Key: string(r.Key), Op: header["ce_op"], Value: bytes.Clone(r.Value), Partition: r.Partition, Offset: r.Offset, ID: header["ce_id"],
-	}, r.At, header["ce_reason"]})
+	}, r.At, header["ce_reason"], generation})
 	return nil
 }
 
@@ -202,10 +205,15 @@ func (h *trial) contents() []string {
 
 // graves tells true tombstones from false ones.
 func (h *trial) graves(c *count) (found []string) {
+	var newest int64
 	for _, e := range h.Events {
 		if e.Value != nil {
 			continue
 		}
+		if !h.Plot.Lookup && e.Generation != 0 && e.Generation < newest { // a candidate that is looked up keeps its own
+			found = append(found, fmt.Sprintf("D3: the tombstone of %s is of generation %d, after one of %d", e.Key, e.Generation, newest))
+		}
+		newest = max(newest, e.Generation)
 		if why := h.untrue(e); why != "" {
 			c.False++
 			found = append(found, fmt.Sprintf("false tombstone of %s at %s, %s: %s", e.Key, e.At.UTC().Format(time.RFC3339), e.Reason, why))
@@ -302,8 +310,8 @@ func (h *trial) missed(c *count) (found []string) {
 		}
 	}
 	for key, x := range end {
-		if x != nil && x.Kind != offsets.Withheld {
-			found = append(found, fmt.Sprintf("left in the state: %s %+v, while %s %q is true", key, x, truths[key].Value, truths[key].Why))
+		if t := truths[key]; x != nil && (x.Kind != offsets.Withheld || t.Value != "" && !t.Optional) {
+			found = append(found, fmt.Sprintf("left in the state: %s %+v, while %s %q is true", key, x, t.Value, t.Why))
 		}
 	}
 	return firstFew(found)

@@ -17,22 +17,42 @@ import (
 )
 
 // Bugs are planted by `go test -overlay` (DESIGN §11): testdata/planted holds, for each, the rule that it breaks and what it
-// replaces in a file of the product. A simulation that does not find them proves nothing.
+// replaces in a file of the product; those under deletions are for TestDeletions. A simulation that does not find them proves
+// nothing.
 var (
 	simPlanted = flag.String("sim.planted", "", "plant the bugs that match this pattern, one at a time, and expect the simulation to find each")
 	simUntil   = flag.Int("sim.until", 60, "with -sim.planted: the last seed that is tried on a bug")
 )
 
+// hunts are the simulations with the bugs that each has to find, by the folder of those under testdata/planted.
+var hunts = map[string]struct{ test, seed string }{
+	"":          {"TestSimulation", "-sim.seed"},
+	"deletions": {"TestDeletions", "-deletions.seed"},
+}
+
 // planted is one bug.
 type planted struct {
 	name, rule, what, file string
+	folder                 string
 	old, new               []string
 }
 
 func plantedBugs(t *testing.T) []planted {
-	paths, err := filepath.Glob("testdata/planted/*.txt")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no planted bugs: %v", err)
+	var all []planted
+	for folder := range hunts {
+		some := plantedIn(t, folder)
+		if len(some) < 10 {
+			t.Errorf("only %d bugs are planted for %s", len(some), hunts[folder].test)
+		}
+		all = append(all, some...)
+	}
+	return all
+}
+
+func plantedIn(t *testing.T, folder string) []planted {
+	paths, err := filepath.Glob(filepath.Join("testdata", "planted", folder, "*.txt"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	var all []planted
 	for _, path := range paths {
@@ -40,7 +60,7 @@ func plantedBugs(t *testing.T) []planted {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := planted{name: strings.TrimSuffix(filepath.Base(path), ".txt")}
+		p := planted{folder: folder, name: strings.TrimSuffix(filepath.Base(path), ".txt")}
 		head, body, _ := strings.Cut(string(text), "--- old\n")
 		for line := range strings.Lines(head) {
 			key, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -105,8 +125,8 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	}
 	wanted := regexp.MustCompile(*simPlanted)
 	for _, p := range plantedBugs(t) {
-		if wanted.MatchString(p.name) {
-			t.Run(p.name, func(t *testing.T) { p.hunt(t) })
+		if wanted.MatchString(filepath.Join(p.folder, p.name)) {
+			t.Run(filepath.Join(p.folder, p.name), func(t *testing.T) { p.hunt(t) })
 		}
 	}
 }
@@ -138,7 +158,8 @@ func (p planted) hunt(t *testing.T) {
 	}
 	began := time.Now()
 	for seed := 1; seed <= *simUntil; seed++ {
-		run := exec.Command(binary, "-test.run", "^TestSimulation$", "-test.timeout", "5m", "-sim.seed", fmt.Sprint(seed))
+		hunt := hunts[p.folder]
+		run := exec.Command(binary, "-test.run", "^"+hunt.test+"$", "-test.timeout", "5m", hunt.seed, fmt.Sprint(seed))
 		run.Env = append(os.Environ(), "TMPDIR="+dir)
 		out, err := run.CombinedOutput()
 		if err == nil {

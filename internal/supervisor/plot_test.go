@@ -45,6 +45,7 @@ type lie struct {
 	Do    string
 	N     int
 	Page  int
+	View  string // "": of all
 	For   time.Duration
 	Share float64 // of the records that it hides
 }
@@ -57,7 +58,7 @@ var silent = []string{"rows dropped", "page dropped", "cut off", "stale replica"
 var loud = []string{"403", "404", "429", "500", "web page", "error with 200", "truncated", "broken off", "no body", "empty", "page 403"}
 
 // Lies of a lookup.
-var lookups = []string{"moved", "forbidden", "web page 404", "500", "another record"}
+var lookups = []string{"moved", "forbidden", "web page 404", "500", "another record", "some forbidden"}
 
 var shapes = []struct {
 	name string
@@ -133,6 +134,9 @@ func (p *plot) inventLies(r *rand.Rand) {
 			kinds = []string{"another total"}
 		}
 		l.Do = kinds[r.IntN(len(kinds))]
+		if p.Views > 0 && r.IntN(2) == 0 {
+			l.View = p.views()[r.IntN(p.Views)]
+		}
 		p.Lies = append(p.Lies, l)
 	}
 	for range 2 + r.IntN(4) {
@@ -163,10 +167,9 @@ func (p *plot) definition() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("source: bazaar\nconfig: {url: {}, password: {secret: true}}\nbase_url: \"{{ config.url }}\"")
-	line("authenticator: {type: none}")
-	if p.Session {
-		b.Reset()
-		line("source: bazaar\nconfig: {url: {}, password: {secret: true}}\nbase_url: \"{{ config.url }}\"")
+	if !p.Session {
+		line("authenticator: {type: none}")
+	} else {
 		line("authenticator: {type: session, login: {path: /login, method: POST, body: {p: '{{ config.password }}'}}, token: token, header: X-Session, expires: 24h}")
 	}
 	line("streams:\n  things:\n    records: data\n    primary_key: id\n    interval: %v", p.Interval)
