@@ -8,10 +8,11 @@ TAGS := synctests
 CACHE := $(CURDIR)/.cache
 KILLS ?= 50
 COST_KEYS ?= 10000000
+PASSES ?= 2000
 LINT_VERSION := v2.15.0
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/connector
 	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/connector
@@ -27,6 +28,9 @@ test-kafka: build ## the same promises on a real Apache Kafka: KAFKA_BROKERS, or
 
 kill-test: build ## KILLS=50 kill -9 of the connector, and some of the broker, on a real Kafka; then the books are checked
 	deploy/kill-test $(KILLS)
+
+sim-deletions: ## PASSES=2000 passes against an API that lies about what there is, in simulated time: no false tombstone, none missed
+	$(GO) test -tags $(TAGS) -timeout 0 -v -run 'TestDeletions$$' ./internal/supervisor -deletions.passes $(PASSES)
 
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
@@ -46,4 +50,4 @@ vuln: ## known vulnerabilities, where govulncheck's database can be reached
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test bench cost lint vuln clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln clean

@@ -5,7 +5,6 @@ package supervisor
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -51,7 +50,7 @@ type listings struct {
 	passes   int64
 	complete time.Time // end of the last complete one
 	failed   int
-	ends     []time.Time // of the complete ones since there is calm
+	ends     []time.Time // of the complete ones since forget
 }
 
 func open(t testing.TB, p *plot) *bazaar {
@@ -215,8 +214,8 @@ func (b *bazaar) observe(st capture.Status) {
 		}
 		l.passes = p.Passes
 		if n := p.Listing.Failed - l.failed; n > 0 {
-			why := digits.ReplaceAllString(p.Listing.Why, "…")
-			b.result.Incomplete[why[:min(len(why), 70)]] += n
+			why := []rune(digits.ReplaceAllString(p.Listing.Why, "…"))
+			b.result.Incomplete[string(why[:min(len(why), 70)])] += n
 		}
 		l.failed = p.Listing.Failed
 		if p.Listing.Complete.After(l.complete) {
@@ -261,11 +260,7 @@ func (b *bazaar) play() {
 	close(stop)
 	busy.Wait()
 	b.result.Calm = time.Now()
-	b.mu.Lock()
-	for _, l := range b.seen {
-		l.ends = nil
-	}
-	b.mu.Unlock()
+	b.forget()
 	b.rest()
 	close(b.end)
 	<-b.ended
@@ -284,20 +279,26 @@ func (b *bazaar) rest() {
 	} else {
 		b.result.Settled = time.Now()
 	}
+	// More than two listings: what a backup brought back is published when two passes agree and a third one shows it (P14).
 	if st := b.status(); b.plot.Approve && len(st.Streams) == 1 && st.Streams[0].Withheld > 0 {
 		b.order(int64(st.Streams[0].Withheld))
 		b.result.LetGo = true
 	}
 	if b.plot.listed() {
-		b.mu.Lock()
-		for _, l := range b.seen {
-			l.ends = nil
-		}
-		b.mu.Unlock()
-		b.await("four more listings", func() bool { return b.ended_(4) })
+		b.forget()
+		b.await("four more listings", func() bool { return b.lately(4) })
 	}
 	b.await("the lookups", b.asked)
 	<-time.After(2 * b.plot.Interval)
+}
+
+// forget begins to count complete listings anew.
+func (b *bazaar) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range b.seen {
+		l.ends = nil
+	}
 }
 
 func (p *plot) listed() bool { return p.Reads == "" || p.List }
@@ -312,8 +313,8 @@ func (b *bazaar) await(what string, is func() bool) bool {
 	return false
 }
 
-// ended_ reports whether every partition has had n complete listings lately.
-func (b *bazaar) ended_(n int) bool {
+// lately reports whether every partition has had n complete listings since that was last asked for.
+func (b *bazaar) lately(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range b.seen {
@@ -444,7 +445,4 @@ func (b *bazaar) collect() {
 		return err
 	})
 	slices.SortStableFunc(h.Events, func(x, y happening) int { return x.At.Compare(y.At) })
-	if errors.Is(err, context.Canceled) {
-		return
-	}
 }

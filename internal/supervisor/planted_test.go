@@ -174,7 +174,7 @@ func (p planted) hunt(t *testing.T) {
 // symptom is the first line that says what was wrong.
 func symptom(out string) string {
 	for line := range strings.Lines(out) {
-		if _, what, ok := strings.Cut(line, ": seed "); ok && !strings.Contains(what, "instances,") {
+		if _, what, ok := strings.Cut(line, ": seed "); ok && !strings.Contains(what, "instances,") && !strings.Contains(what, "virtual:") {
 			return "seed " + strings.TrimSpace(what[:min(len(what), 240)])
 		}
 		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
