@@ -139,15 +139,15 @@ func TestP22StrictestLimitOfAnAccount(t *testing.T) {
 	of := func(account string, r source.RateLimit) declared {
 		return declared{source.Connection{Account: account}, &source.Source{Rate: r}}
 	}
-	budgets := accounts([]declared{
+	limited := limits([]declared{
 		of("a", source.RateLimit{Budget: 600, Per: time.Minute, RemainingHeader: "left"}),
 		of("a", source.RateLimit{Per: time.Minute, MaxConcurrent: 4, ResetHeader: "reset"}),
 		of("b", source.RateLimit{Budget: 5, Per: time.Minute}),
 		of("a", source.RateLimit{Budget: 30, Per: time.Second, MaxConcurrent: 9}),
 		of("a", source.RateLimit{Budget: 18000, Per: time.Hour, RemainingHeader: "other"}),
 	})
-	if len(budgets) != 2 || budgets["a"].Stats().Budget != 18000 || budgets["b"].Stats().Budget != 5 {
-		t.Errorf("%+v %+v", budgets["a"].Stats(), budgets["b"].Stats())
+	if len(limited) != 2 || limited["a"].Budget != 18000 || limited["b"].Budget != 5 {
+		t.Errorf("%+v", limited)
 	}
 	got := strictest(source.RateLimit{Per: time.Minute, MaxConcurrent: 4, ResetHeader: "reset"}, source.RateLimit{Budget: 600, Per: time.Minute, MaxConcurrent: 9, RemainingHeader: "left"})
 	if want := (source.RateLimit{Budget: 600, Per: time.Minute, MaxConcurrent: 4, RemainingHeader: "left", ResetHeader: "reset"}); got != want {

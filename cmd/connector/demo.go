@@ -114,7 +114,7 @@ func (t *theatre) cast(url string) ([]declared, error) {
 
 // play runs the connector while the API changes, then lets everything come to rest and judges.
 func (t *theatre) play(ctx context.Context, length time.Duration, show int) error {
-	fleet, err := t.d.fleet(t.all, nil)
+	fleet, err := t.d.fleet(t.all, t.all, nil)
 	if err != nil {
 		return err
 	}

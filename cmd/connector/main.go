@@ -28,7 +28,8 @@ type program struct {
 	in       io.Reader // for secrets that a command is given; nil: none
 	out, err io.Writer
 	env      func(string) (string, bool)
-	terminal bool // out is one: colours, bars, text instead of JSON
+	terminal bool             // out is one: colours, bars, text instead of JSON
+	hangup   <-chan os.Signal // SIGHUP: run reads the connections again; nil: run listens itself
 }
 
 // errUsage ends the program with exit code 2, after what was wrong.

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 	"time"
 
 	"tidemark/internal/admin"
@@ -34,6 +38,12 @@ func run(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer d.close()
+	if d.hangup == nil {
+		hangup := make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+		d.hangup = hangup
+	}
 	all, err := d.connections()
 	if err != nil {
 		return err
@@ -55,12 +65,17 @@ func (d *deployment) capture(ctx context.Context, all []declared, change func(*c
 	for _, w := range cluster.Warnings {
 		d.log.Warn(w)
 	}
-	fleet, err := d.fleet(all, change)
+	fleet, err := d.fleet(all, all, change)
 	if err != nil {
 		return err
 	}
-	defer disband(fleet)
 	sup := supervisor.New(supervisor.Options{Kafka: d.kafka, Connections: fleet, Log: d.log})
+	reload, err := newReloader(d, sup, all, fleet)
+	if err != nil {
+		disband(fleet)
+		return err
+	}
+	defer reload.close()
 	stop, err := d.serve(sup)
 	if err != nil {
 		return err
@@ -68,7 +83,12 @@ func (d *deployment) capture(ctx context.Context, all []declared, change func(*c
 	defer stop()
 	d.log.Info("connector started", "version", version, "name", d.settings.Name, "instance", d.kafka.Instance, "kafka", cluster.Version,
 		"connections", len(all), "status", "http://"+d.settings.Admin)
+	looking, end := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() { reload.run(looking, d.hangup) }) // follows the file of connections
 	err = sup.Run(ctx)
+	end()
+	wait.Wait()
 	d.log.Info("connector stopped")
 	return err
 }

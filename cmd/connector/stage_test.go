@@ -115,16 +115,17 @@ func (s *stage) want(code int, args []string, texts ...string) string {
 // running is `connector run` in this process.
 type running struct {
 	*stage
-	log  shared
-	stop func()
+	log    shared
+	hangup chan os.Signal
+	stop   func()
 }
 
 // run starts the connector and waits until it serves its status.
 func (s *stage) run(args ...string) *running {
 	s.Helper()
-	r := &running{stage: s}
+	r := &running{stage: s, hangup: make(chan os.Signal, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &program{out: &shared{}, err: &r.log, env: func(name string) (string, bool) { v, ok := s.env[name]; return v, ok }}
+	p := &program{out: &shared{}, err: &r.log, hangup: r.hangup, env: func(name string) (string, bool) { v, ok := s.env[name]; return v, ok }}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

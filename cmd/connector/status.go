@@ -83,6 +83,7 @@ func askStatus(ctx context.Context, url string) (*shownStatus, error) {
 func (p *program) showStatus(s *shownStatus, now time.Time) {
 	fmt.Fprintf(p.out, "%s, instance %s, version %s, shards %s\n", s.Name, s.Instance, s.Version, shardList(s.Shards))
 	p.trouble("group: "+s.Trouble, "", s.Trouble != "")
+	p.trouble("the connections are not reloaded, those that run go on as they were: "+s.Refused, s.RefusedHint, s.Refused != "")
 	for _, h := range s.Hanging {
 		p.trouble(fmt.Sprintf("a transaction of producer %d stops the readers of %s/%d at offset %d", h.ProducerID, h.Topic, h.Partition, h.Offset),
 			"Find its producer, or end it with kafka-transactions.sh abort", true)

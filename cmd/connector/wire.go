@@ -27,11 +27,14 @@ type deployment struct {
 	shape    codec.Shape
 	embedded *embedded.Cluster // nil: a real one
 	folder   *fetch.Folder     // of FILES_DIR; nil: none
+	pages    *fetch.Pages      // bytes of pages, of all connections (10)
+	budgets  map[string]*fetch.Budget
+	hangup   <-chan os.Signal // of the program
 }
 
 // deploy wires the outside of a process: Kafka and the registry, embedded where no brokers are configured.
 func (p *program) deploy(s *settings) (*deployment, error) {
-	d := &deployment{env: p.env, settings: s, log: s.logger(p)}
+	d := &deployment{env: p.env, settings: s, log: s.logger(p), hangup: p.hangup}
 	s.limits()
 	if len(s.Brokers) == 0 {
 		cluster, err := embedded.Start(embedded.Options{})
@@ -56,6 +59,7 @@ func (d *deployment) connect() (err error) {
 		return err
 	}
 	d.kafka.Restores = kafka.NewRestorer(0)
+	d.pages, d.budgets = fetch.NewPages(s.PageBytes), map[string]*fetch.Budget{}
 	if d.shape, err = codec.ParseShape(s.Shape); err != nil {
 		return err
 	}
@@ -131,9 +135,9 @@ func oneOwnerPerGrant(file string, all []declared) error {
 	return nil
 }
 
-// accounts makes the budget of each account. Where its connections declare different limits the strictest holds: they are all
+// limits says what each account may do. Where its connections declare different limits the strictest holds: they are all
 // statements about the same quota upstream.
-func accounts(all []declared) map[string]*fetch.Budget {
+func limits(all []declared) map[string]source.RateLimit {
 	limits := map[string]source.RateLimit{}
 	for _, c := range all {
 		if have, ok := limits[c.Account]; ok {
@@ -142,11 +146,22 @@ func accounts(all []declared) map[string]*fetch.Budget {
 			limits[c.Account] = c.bound.Rate
 		}
 	}
-	budgets := map[string]*fetch.Budget{}
-	for account, r := range limits {
-		budgets[account] = newBudget(r)
+	return limits
+}
+
+// limit gives the accounts' budgets the limits of what is declared now. A budget outlives the connections that share it (P22).
+func (d *deployment) limit(all []declared) {
+	for account, r := range limits(all) {
+		d.budget(account, r).Limit(budgetOptions(r))
 	}
-	return budgets
+}
+
+// budget returns the budget of an account; one that nobody had yet begins with the limits of r.
+func (d *deployment) budget(account string, r source.RateLimit) *fetch.Budget {
+	if d.budgets[account] == nil {
+		d.budgets[account] = newBudget(r)
+	}
+	return d.budgets[account]
 }
 
 func strictest(a, b source.RateLimit) source.RateLimit {
@@ -161,23 +176,31 @@ func strictest(a, b source.RateLimit) source.RateLimit {
 }
 
 // newBudget is a budget with the limits that a source declares.
-func newBudget(r source.RateLimit) *fetch.Budget {
-	return fetch.NewBudget(fetch.BudgetOptions{
+func newBudget(r source.RateLimit) *fetch.Budget { return fetch.NewBudget(budgetOptions(r)) }
+
+func budgetOptions(r source.RateLimit) fetch.BudgetOptions {
+	return fetch.BudgetOptions{
 		Budget: r.Budget, Per: r.Per, MaxConcurrent: r.MaxConcurrent, RemainingHeader: r.RemainingHeader, ResetHeader: r.ResetHeader,
-	})
+	}
 }
 
-// fleet makes the connections; those of one account share a budget (P22), all share the bytes of pages (10).
-func (d *deployment) fleet(all []declared, change func(*capture.Options)) ([]*capture.Connection, error) {
-	pages := fetch.NewPages(d.settings.PageBytes)
-	budgets := accounts(all)
-	var fleet []*capture.Connection
-	for _, c := range all {
+// fleet makes the connections of fresh, which are among all that are declared; those of one account share a budget (P22), all
+// share the bytes of pages (10). Either all of them are made, or none.
+func (d *deployment) fleet(all, fresh []declared, change func(*capture.Options)) (fleet []*capture.Connection, err error) {
+	defer func() {
+		if err != nil {
+			disband(fleet)
+			fleet = nil
+		}
+	}()
+	rates := limits(all)
+	for _, c := range fresh {
 		o := capture.Options{
 			Source: c.bound, Account: c.Account, Kafka: d.kafka, Schema: schemas.Get, Registry: d.registry, Shape: d.shape,
 			SealKey: d.settings.sealKey(), Folder: d.folder, Config: c.fingerprint(d.settings), Records: d.settings.Records, Bytes: d.settings.Bytes,
 			Fetch: fetch.Options{
-				Budget: budgets[c.Account], Pages: pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
+				Budget: d.budget(c.Account, rates[c.Account]), Pages: d.pages, Proxy: c.Proxy, CAFile: c.CAFile, AllowHosts: c.AllowHosts,
+				UserAgent: "tidemark/" + version,
 			},
 			Log: d.log,
 		}
@@ -186,7 +209,7 @@ func (d *deployment) fleet(all []declared, change func(*capture.Options)) ([]*ca
 		}
 		connection, err := capture.New(o)
 		if err != nil {
-			return nil, fmt.Errorf("connection %s: %w", c.Name, err)
+			return fleet, fmt.Errorf("connection %s: %w", c.Name, err)
 		}
 		fleet = append(fleet, connection)
 	}

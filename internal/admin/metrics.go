@@ -35,6 +35,7 @@ func processMetrics() []metric {
 	return []metric{
 		{"tidemark_build_info", gauge, "version", "1; the program's version is the label"},
 		{"tidemark_shards", gauge, "", "Shards that the group has assigned to this process"},
+		{"tidemark_configuration_refused", gauge, "", "1 while the file of connections, as it stands now, does not run: the one before it does"},
 		{"tidemark_hanging_transactions", gauge, "", "Open transactions of others that stop the readers of our events topics (K20)"},
 		{"tidemark_connection_assigned", gauge, ofConnection, "1 where the connection's shard is assigned to this process"},
 		{"tidemark_connection_phase", gauge, "connection,phase", "1 for the phase that the connection is in, 0 for the others"},
@@ -134,6 +135,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := scrape{c, out, time.Now()}
 	s.put("tidemark_build_info", 1, c.Version)
 	s.put("tidemark_shards", float64(len(st.Shards)))
+	s.put("tidemark_configuration_refused", truth(st.Refused != ""))
 	s.put("tidemark_hanging_transactions", float64(len(st.Hanging)))
 	for _, conn := range st.Connections {
 		s.put("tidemark_connection_assigned", truth(assigned(st, conn)), conn.Connection)

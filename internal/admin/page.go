@@ -120,6 +120,9 @@ func view(st capture.FleetStatus, overdue []late, version string, now time.Time)
 	for _, l := range overdue {
 		v.tell(notice{bad, "not owned", l.connection, "assigned here and not owned for " + span(l.took) + ": liveness fails", ""}) // K6
 	}
+	if st.Refused != "" {
+		v.tell(notice{bad, "not reloaded", st.Name, "those that run go on as they were: " + st.Refused, st.RefusedHint})
+	}
 	for _, text := range st.Foreign {
 		v.tell(notice{bad, "deployment", st.Name, text, ""})
 	}

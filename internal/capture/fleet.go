@@ -11,5 +11,8 @@ type FleetStatus struct {
 	Trouble     string          `json:"trouble,omitempty"` // the last of the group; it stays when it is over
 	Hanging     []kafka.Hanging `json:"hanging,omitempty"` // K20
 	Foreign     []string        `json:"foreign,omitempty"` // K10: connections of other configurations under our name
-	Connections []Status        `json:"connections"`
+	// Refused is why the configuration as it stands now does not run: the one before it does.
+	Refused     string   `json:"refused,omitempty"`
+	RefusedHint string   `json:"refused_hint,omitempty"`
+	Connections []Status `json:"connections"`
 }

@@ -34,9 +34,8 @@ type BudgetOptions struct {
 // a time, and the pauses that the server imposes. Streams take turns, by what they spent; within a stream it is first come,
 // first served. Its methods may be called from several goroutines.
 type Budget struct {
-	options BudgetOptions
-
 	mu       sync.Mutex
+	options  BudgetOptions
 	window   window
 	inflight int
 	back     int     // of them, those of background flows
@@ -113,14 +112,30 @@ func NewBudget(o BudgetOptions) *Budget {
 	return &Budget{options: o, window: newWindow(o.Per)}
 }
 
+// Limit changes what the account may do from now on. What was spent counts on, and a pause stays.
+func (b *Budget) Limit(o BudgetOptions) {
+	if o.Per <= 0 {
+		o.Per = time.Minute
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o.Per != b.options.Per {
+		spent := b.window.total
+		b.window = newWindow(o.Per)
+		b.window.spend(time.Now(), spent)
+	}
+	b.options = o
+	b.advance()
+}
+
 // Take waits until the claim may go and returns its ticket, which the caller ends by Done. It fails with ctx's error, or
 // halts the connection where the account is paused for more than a day.
 func (b *Budget) Take(ctx context.Context, c Claim) (Ticket, error) {
 	c.Cost = max(c.Cost, 1)
+	b.mu.Lock()
 	if b.options.Budget > 0 {
 		c.Cost = min(c.Cost, b.options.Budget)
 	}
-	b.mu.Lock()
 	if time.Until(b.paused) > longestPause {
 		defer b.mu.Unlock()
 		return Ticket{}, tooLongPause(b.paused, b.reason)
@@ -315,7 +330,7 @@ func (b *Budget) Observe(t Ticket, r *Response) {
 
 // untilReset returns how long the server's window still lasts.
 func (b *Budget) untilReset(r *Response) time.Duration {
-	if d, ok := b.resetOf(r); ok {
+	if d, ok := resetIn(r.Header.Get(b.options.ResetHeader), clock(r)); ok {
 		return d
 	}
 	server := clock(r)
@@ -326,7 +341,10 @@ func (b *Budget) untilReset(r *Response) time.Duration {
 
 // resetOf returns what the reset header says, if there is one.
 func (b *Budget) resetOf(r *Response) (time.Duration, bool) {
-	return resetIn(r.Header.Get(b.options.ResetHeader), clock(r))
+	b.mu.Lock()
+	header := b.options.ResetHeader
+	b.mu.Unlock()
+	return resetIn(r.Header.Get(header), clock(r))
 }
 
 // clock is the server's clock in an answer; ours where it has none.

@@ -473,3 +473,29 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// TestP22LimitsChange: a budget changes its limits while it is shared; what waits for the old ones goes by the new, and what was
+// spent counts on.
+func TestP22LimitsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(BudgetOptions{Budget: 1, Per: time.Hour})
+		ticket, err := b.Take(t.Context(), Claim{Flow: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Done(ticket)
+		began, waited := time.Now(), make(chan error, 1)
+		go func() {
+			_, err := b.Take(t.Context(), Claim{Flow: "a"})
+			waited <- err
+		}()
+		synctest.Wait()
+		b.Limit(BudgetOptions{Budget: 2, Per: 30 * time.Minute})
+		if err := <-waited; err != nil || !time.Now().Equal(began) {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if st := b.Stats(); st.Spent != 2 || st.Budget != 2 {
+			t.Errorf("%+v", st)
+		}
+	})
+}

@@ -11,6 +11,9 @@ import (
 // controlsAfter is the pause before the controls topic is followed again after an error.
 const controlsAfter = 10 * time.Second
 
+// mostOpen bounds the commands that wait for their outcome (10).
+const mostOpen = 1000
+
 // controls follows the controls topic (K1): every instance hears every command, and the connection that it names keeps it until
 // it is owned here, or until the outcome of another owner appears. Each start reads from the beginning, since the topic is
 // compacted and small.
@@ -33,6 +36,9 @@ func (s *Supervisor) controls(ctx context.Context) {
 
 // command hands one record of the controls topic to the connection that it names.
 func (s *Supervisor) command(id string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, id)
 	if value == nil {
 		for _, m := range s.fleet {
 			m.connection.Done(id)
@@ -43,6 +49,9 @@ func (s *Supervisor) command(id string, value []byte) {
 	if err != nil {
 		s.log.Error("a command cannot be read and is not carried out", "id", id, "error", err)
 		return
+	}
+	if c.Outcome == nil && time.Now().Before(c.Expires) && len(s.open) < mostOpen {
+		s.open[id] = c
 	}
 	for _, m := range s.fleet {
 		switch {

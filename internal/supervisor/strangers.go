@@ -20,7 +20,7 @@ const strangersEvery = time.Hour
 // name, or that a connection was left behind: nobody captures it now.
 func (s *Supervisor) strangers(ctx context.Context) {
 	ours := map[string]string{}
-	for _, m := range s.fleet {
+	for _, m := range s.members() {
 		ours[m.connection.Name()] = m.connection.Config()
 	}
 	found := map[string]string{}

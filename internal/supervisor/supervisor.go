@@ -11,6 +11,7 @@ import (
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
 	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
 )
 
 // Options are what a process runs. Everything must be given.
@@ -31,8 +32,10 @@ type Supervisor struct {
 	shards  []int32
 	trouble string
 	hanging []kafka.Hanging
-	foreign []string        // K10: what other configurations have to do with our name
-	ctx     context.Context // of Run
+	foreign []string                   // K10: what other configurations have to do with our name
+	refused error                      // why the configuration that was tried last does not run
+	open    map[string]offsets.Command // that wait for their outcome, by id: a connection that comes is told of its own
+	ctx     context.Context            // of Run
 }
 
 // member is a connection with what runs it.
@@ -47,11 +50,22 @@ type member struct {
 
 // New returns a supervisor that has not joined the group yet.
 func New(o Options) *Supervisor {
-	s := &Supervisor{kafka: o.Kafka, log: o.Log, fatal: make(chan error, 1)}
+	s := &Supervisor{kafka: o.Kafka, log: o.Log, fatal: make(chan error, 1), open: map[string]offsets.Command{}}
 	for _, c := range o.Connections {
-		s.fleet = append(s.fleet, &member{connection: c, shard: o.Kafka.ShardOf(c.Account())})
+		s.fleet = append(s.fleet, s.member(c))
 	}
 	return s
+}
+
+func (s *Supervisor) member(c *capture.Connection) *member {
+	return &member{connection: c, shard: s.kafka.ShardOf(c.Account())}
+}
+
+// members is a copy of the fleet.
+func (s *Supervisor) members() []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.fleet)
 }
 
 // Run joins the group and runs the connections of the assigned shards until ctx ends. It returns nil then, and an error
@@ -260,8 +274,12 @@ const ownWithin = 10 * time.Minute
 func (s *Supervisor) idle(st capture.FleetStatus, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, m := range s.fleet {
-		phase := st.Connections[i].Phase
+	phases := map[string]capture.Phase{}
+	for _, c := range st.Connections {
+		phases[c.Connection] = c.Phase
+	}
+	for _, m := range s.fleet {
+		phase := phases[m.connection.Name()] // none: it came after the status
 		switch {
 		case !m.assigned, phase.Name == "running", phase.Name == "restoring", phase.Name == "halted":
 			m.unowned = time.Time{}
@@ -280,6 +298,9 @@ func (s *Supervisor) Status(ctx context.Context) capture.FleetStatus {
 	st := capture.FleetStatus{
 		Name: s.kafka.Name, Instance: s.kafka.Instance, Shards: slices.Clone(s.shards), Trouble: s.trouble,
 		Hanging: slices.Clone(s.hanging), Foreign: slices.Clone(s.foreign),
+	}
+	if s.refused != nil {
+		st.Refused, st.RefusedHint = s.refused.Error(), cdc.Hint(s.refused)
 	}
 	fleet := slices.Clone(s.fleet)
 	s.mu.Unlock()
