@@ -210,6 +210,23 @@ func (c *checkup) connections() {
 	if err := oneOwnerPerGrant(file, c.all); err != nil {
 		c.fail("grants", err, "")
 	}
+	c.files()
+}
+
+// files looks at the folder of files, and for whom there is none.
+func (c *checkup) files() {
+	if err := c.d.open(); err != nil {
+		c.fail("files", err, "")
+		return
+	}
+	if c.d.folder != nil {
+		c.add(fine, "files", c.d.settings.FilesDir+" can be written", "")
+	}
+	for _, d := range c.all {
+		if err := capture.CheckFolder(d.bound, c.d.folder); err != nil {
+			c.fail("files "+d.Name, err, "")
+		}
+	}
 }
 
 // patience bounds one page.

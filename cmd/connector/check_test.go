@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -120,4 +122,24 @@ func TestCheckAsksTheRegistry(t *testing.T) {
 	s.want(1, []string{"check"}, "FAIL  registry", "which no schema registry does")
 	s.env["SCHEMA_REGISTRY_URL"] = "http://127.0.0.1:1"
 	s.want(1, []string{"check"}, "FAIL  registry", "SCHEMA_REGISTRY_URL")
+}
+
+// TestCheckFiles: a definition with files needs a folder that can be written.
+func TestCheckFiles(t *testing.T) {
+	s := newStage(t)
+	s.write("letters.yaml", `source: letters
+config: {url: {}}
+base_url: "{{ config.url }}"
+streams:
+  letters: {path: /v2/none, records: data, primary_key: id, files: {each: docs, request: {path: "/docs/{{ item.id }}"}}}
+`)
+	s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: ./letters.yaml, config: {url: %q}}\n", s.url))
+	s.want(1, []string{"check"}, "files crm", "no folder for the files of stream letters", "Set FILES_DIR")
+	s.want(1, []string{"run"}, "no folder for the files of stream letters", "Set FILES_DIR")
+	s.env["FILES_DIR"] = filepath.Join(s.dir, "letters.yaml")
+	s.want(1, []string{"check"}, "the folder of files cannot be written")
+	s.env["FILES_DIR"] = filepath.Join(s.dir, "a", "files")
+	if out := s.want(1, []string{"check"}, "can be written"); strings.Contains(out, "files crm") {
+		t.Error(out)
+	}
 }

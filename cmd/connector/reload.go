@@ -19,8 +19,9 @@ import (
 // The file of connections is read again on SIGHUP and when it changes. What did not change goes on without a pause; a file that
 // cannot be run changes nothing, and the log and the status say why.
 
-// lookEvery is how often the file is looked at for a change. Its content is compared, not its time: a ConfigMap changes by a link.
-const lookEvery = 5 * time.Second
+// lookEvery is how often the file is looked at for a change. Its content is compared, not its time: a ConfigMap changes by a link. It
+// has to be the same twice, since half a file may well be a list of fewer connections.
+const lookEvery = 2 * time.Second
 
 // reloader keeps what runs, as it was declared.
 type reloader struct {
@@ -28,7 +29,8 @@ type reloader struct {
 	sup   *supervisor.Supervisor
 	live  map[string]*capture.Connection
 	print map[string][sha256.Size]byte
-	text  []byte // of the file, as it was looked at last; nil at first, since it may have changed after it was read
+	text  []byte // of the file, as it was tried last; nil at first, since it may have changed after it was read
+	seen  []byte // the same, as it was looked at last
 }
 
 // newReloader takes what was declared and runs now.
@@ -62,8 +64,7 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 		select {
 		case <-hangup:
 		case <-ticker.C:
-			text, err := os.ReadFile(r.d.settings.Connections)
-			if err == nil && bytes.Equal(text, r.text) || err != nil && r.text == nil {
+			if !r.changed() {
 				continue
 			}
 		case <-ctx.Done():
@@ -75,6 +76,17 @@ func (r *reloader) run(ctx context.Context, hangup <-chan os.Signal) {
 			r.sup.Refuse(err)
 		}
 	}
+}
+
+// changed looks at the file. One that cannot be read is said once.
+func (r *reloader) changed() bool {
+	text, err := os.ReadFile(r.d.settings.Connections)
+	if err != nil {
+		return r.text != nil
+	}
+	still := r.seen != nil && bytes.Equal(text, r.seen)
+	r.seen = text
+	return still && !bytes.Equal(text, r.text)
 }
 
 // reload makes what runs equal to the file. Everything that can be wrong with it is found before anything is touched.

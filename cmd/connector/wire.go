@@ -36,6 +36,9 @@ type deployment struct {
 func (p *program) deploy(s *settings) (*deployment, error) {
 	d := &deployment{env: p.env, settings: s, log: s.logger(p), hangup: p.hangup}
 	s.limits()
+	if err := d.open(); err != nil {
+		return nil, err
+	}
 	if len(s.Brokers) == 0 {
 		cluster, err := embedded.Start(embedded.Options{})
 		if err != nil {
@@ -52,6 +55,14 @@ func (p *program) deploy(s *settings) (*deployment, error) {
 	return d, d.connect()
 }
 
+// open makes the folder of files ready, if there is one.
+func (d *deployment) open() (err error) {
+	if d.settings.FilesDir != "" {
+		d.folder, err = fetch.OpenFolder(d.settings.FilesDir)
+	}
+	return err
+}
+
 // connect makes the options of Kafka and the client of the registry.
 func (d *deployment) connect() (err error) {
 	s := d.settings
@@ -62,11 +73,6 @@ func (d *deployment) connect() (err error) {
 	d.pages, d.budgets = fetch.NewPages(s.PageBytes), map[string]*fetch.Budget{}
 	if d.shape, err = codec.ParseShape(s.Shape); err != nil {
 		return err
-	}
-	if s.FilesDir != "" {
-		if d.folder, err = fetch.OpenFolder(s.FilesDir); err != nil {
-			return err
-		}
 	}
 	if s.Format == "avro" {
 		d.registry, err = codec.NewRegistry(s.Registry, codec.RegistryOptions{User: s.RegistryUser, Password: cdc.NewSecret(s.RegistryPassword)})

@@ -96,13 +96,8 @@ func New(o Options) (*Connection, error) {
 	if c.account == "" {
 		c.account = c.name
 	}
-	for _, spec := range src.Streams {
-		if spec.Files != nil && spec.Files.Folder && o.Folder == nil {
-			e := cdc.Errorf(cdc.Halt, cdc.Connection, "open connection", "Set FILES_DIR to a folder that every instance shares, or extend the "+
-				"definition with `files: {store: reference}`, or `files: null`", "there is no folder for the files of stream %s", spec.Name)
-			e.Where = c.name
-			return nil, e
-		}
+	if err := CheckFolder(src, o.Folder); err != nil {
+		return nil, err
 	}
 	c.phase("waiting")
 	c.vault = newVault(c.name, o.SealKey)

@@ -81,6 +81,19 @@ type download struct {
 	missed string
 }
 
+// CheckFolder says what a connection of src lacks where there is no folder.
+func CheckFolder(src *source.Source, folder *fetch.Folder) error {
+	for _, st := range src.Streams {
+		if st.Files != nil && st.Files.Folder && folder == nil {
+			e := cdc.Errorf(cdc.Halt, cdc.Connection, "open connection", "Set FILES_DIR to a folder that every instance shares, or extend the "+
+				"definition with `files: {store: reference}`, or `files: null`", "there is no folder for the files of stream %s", st.Name)
+			e.Where = src.Connection
+			return e
+		}
+	}
+	return nil
+}
+
 // missedName is the name of a file in stream.missed, as the state's key ends.
 func missedName(key string, n int) string { return key + "/" + strconv.Itoa(n) }
 
