@@ -47,7 +47,11 @@ lint: ## go vet and golangci-lint (built from the module proxy)
 vuln: ## known vulnerabilities, where govulncheck's database can be reached
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
+reference: ## docs/reference.md, every key of the language
+	@mkdir -p $(CACHE)
+	$(GO) run ./cmd/connector sources reference > $(CACHE)/reference.md && mv $(CACHE)/reference.md docs/reference.md
+
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference clean

@@ -185,3 +185,12 @@ func TestSourcesTestSpendsNoRefreshToken(t *testing.T) {
 		t.Errorf("%d refreshes", n)
 	}
 }
+
+// Editors get the schema, and the pages that people copy from hold to it.
+func TestSourcesJSONSchema(t *testing.T) {
+	s := &stage{T: t}
+	s.want(0, []string{"sources", "json-schema"}, `"$schema": "https://json-schema.org/draft/2020-12/schema"`, `"cursor_field"`)
+	s.want(0, []string{"sources", "json-schema", "connections"}, `"allow_hosts"`)
+	s.want(2, []string{"sources", "json-schema", "conections"}, `did you mean "connections"`)
+	s.want(0, []string{"sources", "reference"}, "# Every key", "| `granularity` |")
+}

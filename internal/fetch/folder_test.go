@@ -54,7 +54,7 @@ func TestStore(t *testing.T) {
 				w.Header().Set("Content-Encoding", "gzip")
 				z := gzip.NewWriter(w)
 				z.Write(big) //nolint:errcheck // as above
-				z.Close() //nolint:errcheck // as above
+				z.Close()    //nolint:errcheck // as above
 			case "/empty":
 			case "/cut": // at first
 				w.Header().Set("Content-Length", fmt.Sprint(len(big)))

@@ -211,21 +211,6 @@ func (a *authentication) String() string {
 // Authentication says how a connection proves who asks, for people: "oauth2 refresh_token or bearer".
 func (d *Definition) Authentication() string { return d.auth.String() }
 
-// The keys of an authenticator by its type: those that it needs, and those that it may have.
-var (
-	authKinds = []string{"bearer", "api_key", "basic", "oauth2", "session", "none"}
-	authNeeds = map[string][]string{
-		"bearer": {"token"}, "api_key": {"value"}, "basic": {"username", "password"},
-		"oauth2": {"grant_type", "token_url", "client_id", "client_secret"}, "session": {"login"},
-	}
-	authMay = map[string][]string{
-		"api_key": {"header", "query"}, "oauth2": {"refresh_token", "scopes", "authorize_url", "pkce"},
-		"session": {"token", "header", "prefix", "cookies", "expires"},
-	}
-	authKeys = []string{"token", "header", "query", "value", "username", "password", "grant_type", "token_url", "client_id", "client_secret",
-		"refresh_token", "scopes", "authorize_url", "pkce", "login", "prefix", "cookies", "expires"}
-)
-
 func (r *linter) authenticator(d *Definition, n *yaml.Node, sc *scope) {
 	d.auth = authentication{kind: AuthNone}
 	switch {
@@ -239,7 +224,7 @@ func (r *linter) authenticator(d *Definition, n *yaml.Node, sc *scope) {
 
 // selected reads `select` with its cases.
 func (r *linter) selected(d *Definition, n *yaml.Node, sc *scope) {
-	f := r.fields(n, "authenticator with `select`", []string{"select", "cases"}, nil)
+	f := r.fields(n, "authenticator with `select`", selectTable)
 	for _, key := range []string{"select", "cases"} {
 		if f[key] == nil {
 			r.fail(n, "authenticator has no `%s`: `select` says which of `cases` it is", key)
@@ -267,26 +252,26 @@ func (r *linter) selected(d *Definition, n *yaml.Node, sc *scope) {
 
 func (r *linter) authentication(n *yaml.Node, what string, sc *scope) authentication {
 	a := authentication{kind: AuthNone, settings: map[string]*template{}}
-	f := r.fields(n, what, append([]string{"type"}, authKeys...), nil)
+	f := r.fields(n, what, authTable)
 	if f == nil {
 		return a
 	}
 	if f["type"] == nil {
-		r.fail(n, "%s has no `type`: %s", what, strings.Join(authKinds, ", "))
+		r.fail(n, "%s has no `type`: %s", what, strings.Join(authTable.options("type"), ", "))
 	}
-	kind := r.choice(f["type"], what+" type", authKinds...)
+	kind := r.choice(f["type"], what+" type", authTable.options("type")...)
 	if kind == "" {
 		return a
 	}
 	a.kind = AuthKind(kind)
-	for _, key := range authKeys {
-		switch here := slices.Contains(authNeeds[kind], key); {
-		case here && f[key] == nil:
-			r.fail(n, "%s %s needs `%s`", what, kind, key)
-		case !here && !slices.Contains(authMay[kind], key) && f[key] != nil:
-			r.fail(f[key], "%s %s has no `%s`", what, kind, key)
-		case here && key != "grant_type" && key != "login":
-			a.settings[key] = r.template(f[key], what+" "+key, sc)
+	r.foreign(f, what, authTable, kind)
+	for _, k := range authTable.keys {
+		switch {
+		case !k.need(kind):
+		case f[k.name] == nil:
+			r.fail(n, "%s %s needs `%s`", what, kind, k.name)
+		case k.is.shape == templateShape:
+			a.settings[k.name] = r.template(f[k.name], what+" "+k.name, sc)
 		}
 	}
 	if a.header = r.text(f["header"], "header"); a.header != "" && !validHeader.MatchString(a.header) {
@@ -306,7 +291,7 @@ func (r *linter) authentication(n *yaml.Node, what string, sc *scope) authentica
 }
 
 func (r *linter) oauth2(a *authentication, f map[string]*yaml.Node, n *yaml.Node, what string, sc *scope) {
-	a.grant = r.choice(f["grant_type"], "grant_type", GrantRefresh, GrantClient)
+	a.grant = r.choice(f["grant_type"], "grant_type", authTable.options("grant_type")...)
 	for _, s := range r.items(f["scopes"], "scopes") {
 		a.scopes = append(a.scopes, r.text(s, "scopes"))
 	}
@@ -357,7 +342,7 @@ func (r *linter) session(f map[string]*yaml.Node, n *yaml.Node, what string, sc 
 		return l
 	}
 	in := sc.with("login", "config", "now")
-	if lf := r.fields(f["login"], "login", []string{"path", "url", "method", "query", "headers", "body", "form"}, nil); lf != nil {
+	if lf := r.fields(f["login"], "login", loginTable); lf != nil {
 		l.call = r.call(lf, "login", f["login"], in)
 	}
 	return l

@@ -25,11 +25,7 @@ type Connection struct {
 	Overrides     Overrides
 }
 
-var (
-	connectionKeys = []string{"name", "source", "account", "config", "proxy", "ca_file", "allow_hosts", "streams", "rate_limit"}
-	overrideKeys   = []string{"interval", "hash", "reconcile", "topic", "retention"}
-	variable       = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$`)
-)
+var variable = regexp.MustCompile(`^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$`)
 
 // ParseConnections reads a file of connections: strict YAML, a list. A text that is ${VAR} as a whole is taken from env; a
 // setting that is {file: PATH} is the content of the file. The error is a cdc.Error around Problems: all that is wrong, each
@@ -63,7 +59,7 @@ type connectionParser struct {
 
 func (p *connectionParser) connection(n *yaml.Node, before []Connection) Connection {
 	var c Connection
-	f := p.fields(n, "a connection", connectionKeys, nil)
+	f := p.fields(n, "a connection", connectionTable)
 	if f == nil {
 		return c
 	}
@@ -136,7 +132,7 @@ func (p *connectionParser) setting(n *yaml.Node, what string) any {
 		}
 		return list
 	case n.Kind == yaml.MappingNode:
-		f := p.fields(n, what, []string{"file"}, nil)
+		f := p.fields(n, what, fileTable)
 		if f["file"] == nil {
 			return nil
 		}
@@ -180,7 +176,7 @@ func (p *connectionParser) stream(n *yaml.Node, what string) StreamOverride {
 	if n.ShortTag() == "!!null" {
 		return o
 	}
-	f := p.fields(n, what, overrideKeys, nil)
+	f := p.fields(n, what, overrideTable)
 	if f == nil {
 		return o
 	}
@@ -194,10 +190,10 @@ func (p *connectionParser) stream(n *yaml.Node, what string) StreamOverride {
 		}
 	}
 	if t := f["topic"]; t != nil {
-		tf := p.fields(t, what+".topic", []string{"name", "partitions", "cleanup"}, nil)
+		tf := p.fields(t, what+".topic", topicTable)
 		o.Topic.Name = p.value(tf["name"], what+".topic.name")
 		o.Topic.Partitions = int32(p.integer(tf["partitions"], what+".topic.partitions", 1, 10_000))
-		o.Topic.Cleanup = p.choice(tf["cleanup"], what+".topic.cleanup", "compact", "delete", "compact,delete")
+		o.Topic.Cleanup = p.choice(tf["cleanup"], what+".topic.cleanup", topicTable.options("cleanup")...)
 	}
 	if r := f["retention"]; r != nil && r.Value == "forever" {
 		o.Topic.Retention = -1
@@ -208,7 +204,7 @@ func (p *connectionParser) stream(n *yaml.Node, what string) StreamOverride {
 }
 
 func (p *connectionParser) reconcile(n *yaml.Node, what string) (every time.Duration, guard *Reconcile) {
-	f := p.fields(n, what, []string{"every", "guard"}, nil)
+	f := p.fields(n, what, everyTable)
 	if f["guard"] != nil {
 		guard = &Reconcile{GuardKeys: guardKeys, GuardShare: guardShare}
 		p.guard(f["guard"], what+".guard", guard)
@@ -217,7 +213,7 @@ func (p *connectionParser) reconcile(n *yaml.Node, what string) (every time.Dura
 }
 
 func (p *connectionParser) hash(n *yaml.Node, what string) *HashOverride {
-	f := p.fields(n, what, []string{"include", "exclude"}, nil)
+	f := p.fields(n, what, hashTable)
 	o := &HashOverride{}
 	for _, e := range p.items(f["include"], what+".include") {
 		o.Include = append(o.Include, p.value(e, what+".include"))
@@ -235,7 +231,7 @@ func (p *connectionParser) rate(n *yaml.Node) *RateOverride {
 	if n == nil {
 		return nil
 	}
-	f := p.fields(n, "rate_limit", []string{"budget", "per", "max_concurrent"}, nil)
+	f := p.fields(n, "rate_limit", rateOverrideTable)
 	return &RateOverride{
 		Budget: p.number(f["budget"], "rate_limit.budget"), Per: p.positive(f["per"], "rate_limit.per", 0),
 		MaxConcurrent: int(p.integer(f["max_concurrent"], "rate_limit.max_concurrent", 1, 1000)),

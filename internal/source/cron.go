@@ -29,7 +29,7 @@ func (r *linter) timetable(n *yaml.Node, what string) *timetable {
 	if n == nil {
 		return nil
 	}
-	f := r.fields(n, what, []string{"cron", "zone"}, nil)
+	f := r.fields(n, what, scheduleTable)
 	if f["cron"] == nil {
 		if f != nil {
 			r.fail(n, "%s needs `cron`, such as \"0 2 * * *\" for two o'clock every night", what)

@@ -178,14 +178,13 @@ var (
 )
 
 func (r *linter) definition(d *Definition, root *yaml.Node) {
-	f := r.fields(root, "the definition", []string{"source", "doc", "config", "base_url", "headers", "authenticator", "rate_limit",
-		"defaults", "streams"}, nil)
+	f := r.fields(root, "the definition", definitionTable)
 	if f == nil {
 		return
 	}
-	for _, key := range []string{"source", "base_url", "streams"} {
-		if f[key] == nil {
-			r.fail(root, "`%s` is missing", key)
+	for _, k := range definitionTable.keys {
+		if k.needs != nil && f[k.name] == nil {
+			r.fail(root, "`%s` is missing", k.name)
 		}
 	}
 	if d.Name = r.text(f["source"], "source"); f["source"] != nil && !cdc.ValidName(d.Name) {
@@ -210,8 +209,8 @@ func (r *linter) settings(d *Definition, n *yaml.Node) {
 			r.fail(k, "a setting's name is made of letters, digits and _, not %q", s.name)
 			return
 		}
-		f := r.fields(v, "config."+s.name, []string{"type", "default", "secret", "optional", "doc"}, nil)
-		if kind := r.choice(f["type"], "type", "string", "integer", "number", "boolean", "list"); kind != "" {
+		f := r.fields(v, "config."+s.name, settingTable)
+		if kind := r.choice(f["type"], "type", settingTable.options("type")...); kind != "" {
 			s.kind = kind
 		}
 		s.secret, s.optional = r.boolean(f["secret"], "secret", false), r.boolean(f["optional"], "optional", false)
@@ -320,7 +319,7 @@ func (r *linter) rateLimit(d *Definition, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := r.fields(n, "rate_limit", []string{"cost", "budget", "per", "remaining_header", "reset_header", "max_concurrent"}, nil)
+	f := r.fields(n, "rate_limit", rateTable)
 	d.rate = RateLimit{
 		Budget:          r.number(f["budget"], "budget"),
 		Per:             r.positive(f["per"], "per", time.Minute),

@@ -17,7 +17,8 @@
 // Source belongs to one connection's loop: its conditions keep scratch memory between records, so one goroutine at a time
 // uses it. It dies with the connection's configuration; a reload binds anew.
 //
-// Files: yaml.go reads nodes strictly; extends.go lays a definition over a shipped one; definition.go, streams.go and records.go
+// Files: keys.go has every key that there is, and yaml.go reads nodes strictly by it; schema.go and reference.go make the JSON
+// Schema and the reference page of the same tables; extends.go lays a definition over a shipped one; definition.go, streams.go and records.go
 // are the language's keys; expr.go, condition.go and functions.go its expressions; template.go its templates and requests;
 // time.go and cron.go its times (P16, P22); bind.go settings; parents.go partitions that are records of another stream (P21);
 // reconcile.go how deletions are found; fingerprint.go what may be reused after a change (P23); spec.go what passes build on.

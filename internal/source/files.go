@@ -51,14 +51,14 @@ func (s *streamReader) files(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "files", []string{"each", "request", "max_bytes", "store", "on_error"}, nil)
+	f := s.fields(n, "files", filesTable)
 	if f == nil {
 		return
 	}
 	w := &Files{
 		MaxBytes: s.bytes(f["max_bytes"], "max_bytes", defaultFile),
-		Folder:   s.choice(f["store"], "store", "folder", "reference") != "reference",
-		Halt:     s.choice(f["on_error"], "on_error", "continue", "halt") == "halt",
+		Folder:   s.choice(f["store"], "store", filesTable.options("store")...) != "reference",
+		Halt:     s.choice(f["on_error"], "on_error", filesTable.options("on_error")...) == "halt",
 	}
 	s.b.stream.Files = w
 	if f["each"] == nil {
@@ -70,7 +70,7 @@ func (s *streamReader) files(n *yaml.Node) {
 		s.fail(n, "files needs `request`: how the file of an element is asked for")
 		return
 	}
-	keys := s.fields(f["request"], "files.request", []string{"path", "url", "method", "query", "headers", "body", "form"}, nil)
+	keys := s.fields(f["request"], "files.request", fileRequestTable)
 	if keys == nil {
 		return
 	}

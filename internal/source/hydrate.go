@@ -39,7 +39,7 @@ func (s *streamReader) hydrate(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "hydrate", []string{"path", "url", "method", "query", "headers", "body", "form", "records"}, nil)
+	f := s.fields(n, "hydrate", hydrateTable)
 	if f == nil {
 		return
 	}

@@ -66,12 +66,12 @@ var ErrParentGone = errors.New("upstream has nothing under this parent")
 // parent reads {stream, or, when, by, fields}.
 func (s *streamReader) parent(sp *spread, v *yaml.Node, sc *scope) {
 	what := "partition " + sp.name
-	f := s.fields(v, what, []string{"stream", "or", "when", "by", "fields"}, nil)
+	f := s.fields(v, what, parentTable)
 	p := &parentage{name: sp.name, node: v, stream: s.text(f["stream"], what+" stream")}
 	if sp.parent = p; f["stream"] == nil {
 		s.fail(v, "%s has no `stream`: whose records its values are", what)
 	}
-	p.changed = s.choice(f["when"], what+" when", "changed") == "changed"
+	p.changed = s.choice(f["when"], what+" when", parentTable.options("when")...) == "changed"
 	p.by, p.extra = s.parentFields(f["by"], what+" by"), s.parentFields(f["fields"], what+" fields")
 	if len(s.base.parents) > 0 {
 		s.fail(v, "stream %s has two parents: several parents of one stream are not supported yet, this version has one beside lists", s.name.Value)

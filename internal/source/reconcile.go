@@ -26,7 +26,7 @@ func (s *streamReader) reconcile(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "reconcile", []string{"every", "schedule", "lookup", "listing", "cap", "total", "guard", "orphans"}, []string{"order", "window"})
+	f := s.fields(n, "reconcile", reconcileTable)
 	if f == nil {
 		return
 	}
@@ -41,7 +41,7 @@ func (s *streamReader) reconcile(n *yaml.Node) {
 	case s.b.stream.Snapshot && cmp.Or(f["every"], f["schedule"]) != nil:
 		s.fail(cmp.Or(f["every"], f["schedule"]), "a stream without `incremental` reconciles at every pass: its `interval` says how often (D10)")
 	}
-	if o := s.choice(f["orphans"], "orphans", "withhold", "delete", "keep"); o != "" {
+	if o := s.choice(f["orphans"], "orphans", reconcileTable.options("orphans")...); o != "" {
 		rec.Orphans = o
 	}
 	s.guard(f["guard"], "guard", rec)
@@ -67,7 +67,7 @@ func (r *linter) guard(n *yaml.Node, what string, rec *Reconcile) {
 	if n == nil {
 		return
 	}
-	f := r.fields(n, what, []string{"records", "percent"}, nil)
+	f := r.fields(n, what, guardTable)
 	if f["records"] != nil {
 		rec.GuardKeys = r.integer(f["records"], what+".records", 0, math.MaxInt32)
 	}
@@ -84,7 +84,7 @@ func (s *streamReader) listing(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "listing", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "paginator"}, nil)
+	f := s.fields(n, "listing", listingTable)
 	if f == nil {
 		return
 	}
@@ -119,7 +119,7 @@ func (s *streamReader) lookup(l *yaml.Node) {
 	if l == nil {
 		return
 	}
-	lf := s.fields(l, "lookup", []string{"path", "url", "method", "query", "headers", "body", "form", "records", "gone"}, nil)
+	lf := s.fields(l, "lookup", lookupTable)
 	if lf == nil {
 		return
 	}

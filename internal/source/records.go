@@ -8,10 +8,6 @@ import (
 	"tidemark/internal/record"
 )
 
-// kindKeys are the keys that a stream of a request with several may have for itself; what it does not say, the request says.
-var kindKeys = []string{"primary_key", "record_id", "version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "files",
-	"schema", "hash", "reconcile", "topic", "retention"}
-
 // records reads where the records lie: one path, a list of paths with what each means, or several streams by name.
 func (s *streamReader) records(n *yaml.Node) {
 	switch {
@@ -43,12 +39,12 @@ func (s *streamReader) selections(n *yaml.Node) {
 		var sel selection
 		at := e
 		if n.Kind == yaml.SequenceNode && e.Kind == yaml.MappingNode {
-			f := s.fields(e, "an element of records", []string{"path", "op"}, nil)
+			f := s.fields(e, "an element of records", selectionTable)
 			if at = f["path"]; at == nil {
 				s.fail(e, "an element of records needs `path`")
 				continue
 			}
-			sel.gone = s.choice(f["op"], "op", "delete") != ""
+			sel.gone = s.choice(f["op"], "op", selectionTable.options("op")...) != ""
 		}
 		p := s.lists(at, "records")
 		if p == nil {
@@ -91,7 +87,7 @@ func (s *streamReader) several(n *yaml.Node) {
 		s.name, s.f = k, common
 		at := v
 		if v.Kind == yaml.MappingNode {
-			own := s.fields(v, "stream "+k.Value, append([]string{"path"}, kindKeys...), nil)
+			own := s.fields(v, "stream "+k.Value, kindTable)
 			if at = own["path"]; at == nil {
 				s.fail(v, "stream %s needs `path`: where its records lie in the answer", k.Value)
 				return

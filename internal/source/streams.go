@@ -40,9 +40,6 @@ const (
 )
 
 var (
-	streamKeys = []string{"path", "url", "method", "query", "headers", "body", "form", "records", "primary_key", "key_scope", "record_id",
-		"version", "filter", "on_leave", "delete", "value", "add_fields", "remove_fields", "hydrate", "files", "schema", "hash", "paginator", "incremental", "partition", "reconcile",
-		"errors", "interval", "schedule", "topic", "retention"}
 	// requestNames are what a request's templates may speak of.
 	requestNames = []string{"cursor", "cursor_end", "anchor", "start", "page_token", "offset", "page", "tie_page", "last", "partition", "config", "now"}
 	answerNames  = []string{"response", "cursor", "anchor", "page_token", "offset", "page", "tie_page", "partition", "config", "now"}
@@ -91,7 +88,7 @@ type streamReader struct {
 
 func (r *linter) stream(d *Definition, k, n *yaml.Node) {
 	s := &streamReader{linter: r, def: d, b: &blueprint{}, name: k}
-	s.f = r.fields(n, "stream "+k.Value, streamKeys, nil)
+	s.f = r.fields(n, "stream "+k.Value, streamTable)
 	s.b.request.Name = k.Value
 	s.base = scope{config: d.config}
 	s.partition(s.f["partition"])
@@ -214,7 +211,7 @@ func (s *streamReader) identity() {
 		st.keySlots = append(st.keySlots, s.slot(*p))
 		s.base.keys = append(s.base.keys, names[0])
 	}
-	scopeOf := s.choice(s.f["key_scope"], "key_scope", "stream", "partition")
+	scopeOf := s.choice(s.f["key_scope"], "key_scope", streamTable.options("key_scope")...)
 	if st.keyScope = scopeOf == "stream"; !st.keyScope {
 		s.base.keys = append(s.base.keys, s.base.partitions...)
 	}
@@ -280,7 +277,7 @@ func (r *linter) call(f map[string]*yaml.Node, what string, at *yaml.Node, sc *s
 			c.body.text = true
 		}
 	}
-	if m := r.choice(f["method"], "method", "GET", "POST"); m != "" {
+	if m := r.choice(f["method"], "method", requestTable.options("method")...); m != "" {
 		c.method = m
 	}
 	switch {
@@ -388,8 +385,7 @@ func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "paginator", []string{"type", "size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start",
-		"size", "overlap"}, nil)
+	f := s.fields(n, "paginator", paginatorTable)
 	if f == nil {
 		return
 	}
@@ -397,23 +393,12 @@ func (s *streamReader) paginator(p *paginator, n *yaml.Node) {
 		s.fail(n, "paginator has no `type`: keyset, page, offset, token, link or none")
 		return
 	}
-	kind := s.choice(f["type"], "paginator type", "keyset", "page", "offset", "token", "link", "none")
+	kind := s.choice(f["type"], "paginator type", paginatorTable.options("type")...)
 	if kind == "" {
 		return
 	}
 	p.kind = paginatorKind(kind)
-	allowed := map[string][]string{
-		"keyset": {"size_echo", "reanchor_after"},
-		"page":   {"size_echo", "next", "more", "done", "start"},
-		"offset": {"size_echo", "more", "done", "size", "overlap"},
-		"token":  {"next", "more", "done", "stable"},
-		"link":   {"next", "header", "more", "done"},
-	}[kind]
-	for _, key := range []string{"size_echo", "reanchor_after", "next", "more", "done", "stable", "header", "start", "size", "overlap"} {
-		if f[key] != nil && !slices.Contains(allowed, key) {
-			s.fail(f[key], "paginator %s has no `%s`", kind, key)
-		}
-	}
+	s.foreign(f, "paginator", paginatorTable, kind)
 	sc := s.in("an answer", answerNames...)
 	p.sizeEcho, p.next = s.place(f["size_echo"], "size_echo"), s.place(f["next"], "next")
 	p.more, p.done = s.signal(f["more"], "more", sc), s.signal(f["done"], "done", sc)
@@ -451,31 +436,20 @@ func (s *streamReader) incremental(n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	keys := []string{"type", "cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle",
-		"window", "start", "next", "more", "checkpoint", "head"}
-	f := s.fields(n, "incremental", keys, nil)
+	f := s.fields(n, "incremental", incrementalTable)
 	if f == nil {
 		return
 	}
 	kind := "timestamp"
 	if f["type"] != nil {
-		kind = s.choice(f["type"], "incremental type", "timestamp", "opaque", "sequence")
+		kind = s.choice(f["type"], "incremental type", incrementalTable.options("type")...)
 	}
 	in := &incremental{kind: incrementalKind(kind), order: unordered, inclusive: true, granularity: time.Second}
 	s.b.request.incremental = in
 	if kind == "" {
 		return
 	}
-	allowed := map[string][]string{
-		"timestamp": {"cursor_field", "format", "granularity", "inclusive", "order", "lookback", "deep_lookback", "settle", "window", "start"},
-		"opaque":    {"next", "more", "start", "checkpoint", "head"},
-		"sequence":  {"next", "more", "start", "checkpoint", "head", "lookback"},
-	}[kind]
-	for _, key := range keys[1:] {
-		if f[key] != nil && !slices.Contains(allowed, key) {
-			s.fail(f[key], "incremental %s has no `%s`", kind, key)
-		}
-	}
+	s.foreign(f, "incremental", incrementalTable, kind)
 	s.b.start = s.template(f["start"], "incremental start", s.in("incremental start", "config"))
 	if in.kind == timestampCursor {
 		s.timestamps(in, f, n)
@@ -485,7 +459,7 @@ func (s *streamReader) incremental(n *yaml.Node) {
 		s.fail(n, "incremental %s needs `next`: where the answer's cursor lies", kind)
 	}
 	in.more = s.signal(f["more"], "more", s.in("an answer", answerNames...))
-	in.checkpointPass = s.choice(f["checkpoint"], "checkpoint", "page", "pass") == "pass"
+	in.checkpointPass = s.choice(f["checkpoint"], "checkpoint", incrementalTable.options("checkpoint")...) == "pass"
 	if in.kind == sequenceCursor {
 		in.back = s.integer(f["lookback"], "lookback (of a sequence, a count of numbers)", 0, 1<<40)
 	}
@@ -499,7 +473,7 @@ func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *y
 	s.formats(in, f["format"], n)
 	in.granularity = s.positive(f["granularity"], "granularity", time.Second)
 	in.inclusive = s.boolean(f["inclusive"], "inclusive", true)
-	if o := s.choice(f["order"], "order", "asc", "desc", "none"); o != "" {
+	if o := s.choice(f["order"], "order", incrementalTable.options("order")...); o != "" {
 		in.order = sortOrder(o)
 	}
 	in.lookback = s.duration(f["lookback"], "lookback", time.Minute)
@@ -508,7 +482,7 @@ func (s *streamReader) timestamps(in *incremental, f map[string]*yaml.Node, n *y
 		s.fail(f["window"], "window must be longer than granularity (%s)", in.granularity)
 	}
 	if d := f["deep_lookback"]; d != nil {
-		deep := s.fields(d, "deep_lookback", []string{"every", "span"}, nil)
+		deep := s.fields(d, "deep_lookback", deepTable)
 		in.deepEvery, in.deepSpan = s.positive(deep["every"], "every", 0), s.positive(deep["span"], "span", 0)
 		if deep != nil && (deep["every"] == nil || deep["span"] == nil) {
 			s.fail(d, "deep_lookback needs `every` and `span`")
@@ -525,7 +499,7 @@ func (s *streamReader) formats(in *incremental, n, at *yaml.Node) {
 		s.fail(at, "incremental timestamp needs `format`: rfc3339, date, unix, unix_ms, unix_us, unix_ns, or a pattern")
 		return
 	case n.Kind == yaml.MappingNode:
-		f := s.fields(n, "format", []string{"record", "request", "zone"}, nil)
+		f := s.fields(n, "format", formatTable)
 		if f["record"] == nil {
 			s.fail(n, "format needs `record`: how records write their time")
 			return
@@ -557,7 +531,7 @@ func (s *streamReader) head(in *incremental, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	f := s.fields(n, "head", []string{"path", "url", "method", "query", "headers", "body", "form", "place"}, nil)
+	f := s.fields(n, "head", headTable)
 	if f == nil {
 		return
 	}
@@ -598,7 +572,7 @@ func (s *streamReader) content() {
 		})
 	}
 	if n := s.f["hash"]; n != nil {
-		f := s.fields(n, "hash", []string{"include", "exclude"}, nil)
+		f := s.fields(n, "hash", hashTable)
 		if f["include"] != nil && f["exclude"] != nil {
 			s.fail(n, "hash has both `include` and `exclude`")
 		}
@@ -636,7 +610,7 @@ func (s *streamReader) conditions() {
 		return newCondition(name, e)
 	}
 	st.filter, st.delete = read(s.f["filter"], "filter", sc), read(s.f["delete"], "delete", sc)
-	if o := s.choice(s.f["on_leave"], "on_leave", "delete", "keep"); o != "" {
+	if o := s.choice(s.f["on_leave"], "on_leave", streamTable.options("on_leave")...); o != "" {
 		st.OnLeave = o
 		if s.f["filter"] == nil {
 			s.fail(s.f["on_leave"], "on_leave without `filter`: nothing can leave")
@@ -663,7 +637,7 @@ func (s *streamReader) errorRules(n *yaml.Node) {
 		return
 	}
 	for _, c := range n.Content {
-		f := s.fields(c, "an error rule", []string{"status", "when", "do", "cursor_from", "hint"}, nil)
+		f := s.fields(c, "an error rule", errorTable)
 		if f == nil {
 			continue
 		}
@@ -677,7 +651,7 @@ func (s *streamReader) errorRules(n *yaml.Node) {
 		if f["do"] == nil {
 			s.fail(c, "an error rule needs `do`: retry, park_record, skip_partition, restart_pass, expired or halt")
 		}
-		rule.do = errorAction(s.choice(f["do"], "do", "retry", "park_record", "skip_partition", "restart_pass", "expired", "halt"))
+		rule.do = errorAction(s.choice(f["do"], "do", errorTable.options("do")...))
 		s.cursorFrom(&rule, f["cursor_from"])
 		s.b.request.errors = append(s.b.request.errors, rule)
 	}
@@ -711,7 +685,7 @@ func (s *streamReader) interval(n *yaml.Node) {
 	}
 	sc := s.in("interval", "partition", "config", "now")
 	for i, c := range n.Content {
-		f := s.fields(c, "an interval rule", []string{"when", "every"}, nil)
+		f := s.fields(c, "an interval rule", intervalTable)
 		if f == nil {
 			continue
 		}
@@ -740,10 +714,10 @@ func (s *streamReader) every(n *yaml.Node, what string) time.Duration {
 func (s *streamReader) topic() {
 	t := &s.b.stream.Topic
 	if n := s.f["topic"]; n != nil {
-		f := s.fields(n, "topic", []string{"name", "partitions", "cleanup"}, nil)
+		f := s.fields(n, "topic", topicTable)
 		t.Name = s.text(f["name"], "topic.name")
 		t.Partitions = int32(s.integer(f["partitions"], "topic.partitions", 1, 10_000))
-		t.Cleanup = s.choice(f["cleanup"], "topic.cleanup", "compact", "delete", "compact,delete")
+		t.Cleanup = s.choice(f["cleanup"], "topic.cleanup", topicTable.options("cleanup")...)
 		if t.Name != "" && !validTopic(t.Name) {
 			s.fail(f["name"], "topic.name must be 1 to 249 of A-Z a-z 0-9 . _ -, not %q", t.Name)
 		}

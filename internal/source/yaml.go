@@ -170,12 +170,13 @@ func (r *linter) keysSound(n *yaml.Node) {
 
 // fields returns the children of a map by key. Keys that are not known are problems; so are those that LANGUAGE.md has and
 // this version does not: what is written must never be ignored.
-func (r *linter) fields(n *yaml.Node, what string, known, later []string) map[string]*yaml.Node {
+func (r *linter) fields(n *yaml.Node, what string, t *keyTable) map[string]*yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		r.fail(n, "%s must be a map, not %s", what, describe(n))
 		return nil
 	}
 	out := map[string]*yaml.Node{}
+	known, later := t.names()
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		switch {
@@ -188,6 +189,15 @@ func (r *linter) fields(n *yaml.Node, what string, known, later []string) map[st
 		}
 	}
 	return out
+}
+
+// foreign reports the keys that belong to another type of the map than kind.
+func (r *linter) foreign(f map[string]*yaml.Node, what string, t *keyTable, kind string) {
+	for _, k := range t.keys {
+		if n := f[k.name]; n != nil && !k.has(kind) {
+			r.fail(n, "%s %s has no `%s`", what, kind, k.name)
+		}
+	}
 }
 
 // each visits the children of a free map in their order.
