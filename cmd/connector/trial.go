@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -51,15 +52,11 @@ func (s *settingsFlag) Set(text string) error {
 func sourcesTest(ctx context.Context, p *program, args []string) error {
 	var t trialFlags
 	f := p.flags("sources test", "NAME_OR_FILE --config name=value ... [--stream S] [--record DIR | --replay DIR]")
-	f.Var(&t.config, "config", "a setting, name=value; again for each, and for each element of a list. @FILE and ${VAR} stand for a content")
+	t.asks(f)
+	t.reads(f, 2)
 	f.StringVar(&t.stream, "stream", "", "only this stream")
-	f.IntVar(&t.pages, "pages", 2, "pages of each stream")
 	f.IntVar(&t.records, "records", 5, "records of each page that are shown")
-	f.StringVar(&t.partition, "partition", "", "name=value[,name=value]; default: the first one")
-	f.StringVar(&t.since, "since", "", "a time, or a cursor as the API writes it; default: the beginning")
 	f.StringVar(&t.record, "record", "", "write requests and answers into this new directory")
-	f.StringVar(&t.replay, "replay", "", "answer from this directory instead of the API")
-	f.StringVar(&t.access, "access-token-file", "", "a file with an access token (or API key) to send instead of a grant that rotates")
 	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err
@@ -92,6 +89,20 @@ func sourcesTest(ctx context.Context, p *program, args []string) error {
 		return errVerdict
 	}
 	return nil
+}
+
+// asks are the flags of whatever asks an API by its definition.
+func (t *trialFlags) asks(f *flag.FlagSet) {
+	f.Var(&t.config, "config", "a setting, name=value; again for each, and for each element of a list. @FILE and ${VAR} stand for a content")
+	f.StringVar(&t.partition, "partition", "", "name=value[,name=value]; default: the first one")
+	f.StringVar(&t.access, "access-token-file", "", "a file with an access token (or API key) to send instead of a grant that rotates")
+}
+
+// reads are the flags of whatever reads some pages.
+func (t *trialFlags) reads(f *flag.FlagSet, pages int) {
+	f.IntVar(&t.pages, "pages", pages, "pages of each stream")
+	f.StringVar(&t.since, "since", "", "a time, or a cursor as the API writes it; default: the beginning")
+	f.StringVar(&t.replay, "replay", "", "answer from this directory instead of the API")
 }
 
 // order returns the requests to try: parents first, since their children are found in what they answer. Where the partition is
@@ -543,7 +554,7 @@ func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 	for i := range page.Records {
 		rec := &page.Records[i]
 		n.records++
-		b.beget(rec, page.Body)
+		b.beget(b.streams[rec.Stream].spec, rec, page.Body)
 		op, why := b.decide(n, rec, page.Body, passes)
 		if op == "" && rec.Err == nil && why == "" || shown >= b.trial.records && (rec.Err == nil || b.again) {
 			continue
@@ -568,12 +579,12 @@ func (b *trialRequest) compare(n *tested, page *source.Page, passes int64) {
 }
 
 // beget notes the children of the first parent (P21).
-func (b *trialRequest) beget(rec *source.Record, body []byte) {
+func (r *trial) beget(st *source.Stream, rec *source.Record, body []byte) {
 	if rec.Kind != source.Live {
 		return
 	}
-	for _, l := range b.streams[rec.Stream].spec.Children {
-		if _, ok := b.children[l.Child]; ok {
+	for _, l := range st.Children {
+		if _, ok := r.children[l.Child]; ok {
 			continue
 		}
 		fields, err := l.Sight(rec, body)
@@ -581,7 +592,7 @@ func (b *trialRequest) beget(rec *source.Record, body []byte) {
 			continue // Split has said what is wrong with it, or it has no children
 		}
 		if parts, err := l.Partitions(fields); err == nil && len(parts) > 0 {
-			b.children[l.Child] = parts[0]
+			r.children[l.Child] = parts[0]
 		}
 	}
 }

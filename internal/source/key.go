@@ -256,3 +256,14 @@ func (st *Stream) fields(key []byte) (map[string]any, []any, error) {
 	}
 	return values, all, nil
 }
+
+// KeyFields returns the members at the top of the published value that are the key's fields: every record has them.
+func (st *Stream) KeyFields() []string {
+	var out []string
+	for _, names := range st.keyPaths {
+		if len(names) == 1 && st.valueSlot < 0 {
+			out = append(out, names[0])
+		}
+	}
+	return out
+}
