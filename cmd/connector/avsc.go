@@ -90,6 +90,7 @@ func (r *trial) sample(ctx context.Context, request *source.Request, t trialFlag
 		return err
 	}
 	var page source.Page
+	seen := map[uint64]bool{} // a page begins with records of the one before
 	for position.Pages() < t.pages && !page.Done {
 		asked, err := request.Compose(&position)
 		if err != nil {
@@ -108,7 +109,8 @@ func (r *trial) sample(ctx context.Context, request *source.Request, t trialFlag
 		for i := range page.Records {
 			rec := &page.Records[i]
 			r.beget(r.src.Streams[rec.Stream], rec, page.Body)
-			if rec.Stream == stream && rec.Kind == source.Live && rec.Err == nil && !rec.Value.IsZero() {
+			if rec.Stream == stream && rec.Kind == source.Live && rec.Err == nil && !rec.Value.IsZero() && !seen[rec.RawHash] {
+				seen[rec.RawHash] = true
 				l.Add(rec.Content(page.Body))
 			}
 		}

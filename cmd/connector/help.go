@@ -20,7 +20,7 @@ func commands() []command {
 		{"offsets", "list | rewind | reset", "stored positions: show them, set them back, forget them", offsetsCommand, ""},
 		{"tokens", "status | replace", "grants that rotate: what is stored of them, and another one in its place", tokensCommand, ""},
 		{"login", "CONNECTION | SOURCE", "get the first grant: a person agrees in the browser (OAuth, on loopback)", login, ""},
-		{"sources", "list | show | check | test", "source definitions: the catalog, and your own", sourcesCommand, ""},
+		{"sources", "list | show | check | probe | test | …", "source definitions: the catalog, and your own", sourcesCommand, ""},
 		{"simulate", "NAME [--port N]", "a simulated API on a port, seeded, with faults: salesloft, crf-exchange, focus, givergy", simulate, ""},
 		{"env", "", "every variable of the environment, with its default", printEnv, ""},
 		{"version", "", "the version", printVersion, ""},

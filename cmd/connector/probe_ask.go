@@ -76,8 +76,8 @@ func (b *prober) ask(ctx context.Context, q source.Question) (*answer, error) {
 	}
 	g, err := b.request.Glimpse(b.partition, resp)
 	if err != nil {
-		a.why = firstLine(err)
-		return a, nil //nolint:nilerr // an answer that cannot be read is an answer, too
+		a.why = firstLine(err) // an answer that cannot be read is an answer, too
+		return a, nil
 	}
 	a.glimpse = g
 	return a, nil

@@ -109,12 +109,12 @@ func (f *facts) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	case f.cap > 0:
 		limit = min(limit, f.cap)
 	}
-	switch {
-	case q.URL.Path == "/things":
+	switch q.URL.Path {
+	case "/things":
 		f.things(w, q, limit, asked)
-	case q.URL.Path == "/log":
+	case "/log":
 		f.log(w, v.Get("cursor"), limit)
-	case q.URL.Path == "/tokens":
+	case "/tokens":
 		f.tokens(w, v.Get("token"), limit)
 	default:
 		f.one(w, strings.TrimPrefix(q.URL.Path, "/things/"))

@@ -20,7 +20,7 @@ type Learner struct {
 }
 
 // Sure is how many samples make what all of them have in common a promise: below it, every field but those of the key may be null.
-const Sure = 20
+const Sure = 1000
 
 // shown is what samples had in one place.
 type shown struct {
