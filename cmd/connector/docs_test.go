@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 
 	"tidemark/internal/source"
 )
@@ -24,6 +29,7 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	checked := 0
+	definitions, connections := editors(t, source.DefinitionSchema()), editors(t, source.ConnectionsSchema())
 	for _, page := range append(pages, filepath.Join("..", "..", "README.md")) {
 		text, err := os.ReadFile(page)
 		if err != nil {
@@ -37,10 +43,12 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 				if _, err := source.Parse(page, []byte(block)); err != nil {
 					t.Error(err)
 				}
+				definitions(page, block)
 			case strings.HasPrefix(block, "- name:"):
 				if _, err := source.ParseConnections(page, []byte(block), func(string) (string, bool) { return "x", true }); err != nil {
 					t.Error(err)
 				}
+				connections(page, block)
 			default:
 				t.Errorf("%s: a YAML block that is neither a definition nor a file of connections:\n%s", page, block)
 			}
@@ -49,6 +57,32 @@ func TestPagesHoldDefinitionsThatAreRight(t *testing.T) {
 	}
 	if checked < 3 {
 		t.Errorf("only %d blocks were found", checked)
+	}
+	for _, file := range must(filepath.Glob("testdata/*.yaml")) {
+		if text := read(t, file); strings.Contains(text, "\nsource:") || strings.HasPrefix(text, "source:") {
+			definitions(file, text)
+		}
+	}
+}
+
+// editors returns what an editor does with a JSON Schema: it says what is wrong with a text.
+func editors(t *testing.T, schema []byte) func(name, text string) {
+	t.Helper()
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("tidemark.json", must(jsonschema.UnmarshalJSON(bytes.NewReader(schema)))); err != nil {
+		t.Fatal(err)
+	}
+	compiled := must(c.Compile("tidemark.json"))
+	return func(name, text string) {
+		t.Helper()
+		var v any
+		if err := yaml.Unmarshal([]byte(text), &v); err != nil {
+			t.Fatal(err)
+		}
+		doc := must(jsonschema.UnmarshalJSON(bytes.NewReader(must(json.Marshal(v))))) // times come out as texts
+		if err := compiled.Validate(doc); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
 	}
 }
 

@@ -126,6 +126,8 @@ func (b *prober) unknown(fact, what string, want cdc.Remedy, do string, a *answe
 		return b.clear(fact, "SILENCE: the unknown %s %s", what, a.said())
 	case is(want):
 		return b.clear(fact, "%d, which the definition takes as %s", a.status, do)
+	case is(cdc.Retry):
+		return b.rule(fact, do, a, "the definition would ask again and again")
 	case is(cdc.Expired):
 		return b.rule(fact, do, a, "the definition would begin the whole listing anew")
 	}

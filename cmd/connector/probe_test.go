@@ -367,6 +367,7 @@ var switched = map[string]struct {
 	"unknown cursor 400":   {"log", facts{badCursor: 400}, []string{"unknown cursor: DIFFERS: 400", "errors: [{status: 400, do: expired}]"}, true, false},
 	"unknown cursor anew":  {"log", facts{}, []string{"SILENCE", "begins anew"}, false, true},
 	"unknown cursor empty": {"log", facts{badCursor: 204}, []string{"SILENCE", "declare `head`"}, false, true},
+	"unknown cursor 500":   {"log", facts{badCursor: 500}, []string{"unknown cursor: DIFFERS: 500", "again and again", "errors: [{status: 500, do: expired}]"}, true, false},
 	"unknown token 400":    {"tokens", facts{badToken: 400}, []string{"unknown token: DIFFERS: 400", "errors: [{status: 400, do: restart_pass}]"}, true, false},
 	"unknown token 410":    {"tokens", facts{badToken: 410}, []string{"begin the whole listing anew", "errors: [{status: 410, do: restart_pass}]"}, true, false},
 }
@@ -410,10 +411,13 @@ func (s *stage) refused(f facts) {
 	if err := os.WriteFile(file, []byte(labYAML), 0o600); err != nil {
 		s.Fatal(err)
 	}
-	s.want(1, []string{"sources", "probe", file, "--config", "url=" + server.URL, "--stream", "things"}, "the first request of things is answered by 400")
+	s.want(1, []string{"sources", "probe", file, "--config", "url=" + server.URL, "--stream", "things"}, "first request: DIFFERS: it is answered by 400")
 	s.want(2, []string{"sources", "probe"}, "NAME_OR_FILE")
-	f.refuses = 0
+	f.refuses, f.n = 0, 0
 	s.want(0, []string{"sources", "probe", file, "--config", "url=" + server.URL, "--stream", "things", "--requests", "5"}, "not known: the requests that were allowed are spent")
+	if f.n != 5 {
+		s.Errorf("%d requests, and 5 were allowed", f.n)
+	}
 }
 
 // TestProbeOfTheSystems: the shipped definitions agree with the simulated systems, fact by fact; what they leave open is named.

@@ -164,10 +164,16 @@ func (b *blueprint) parent() string {
 	return ""
 }
 
-// Ancestors returns the streams whose records a stream's partitions are, the nearest first (P21).
+// Ancestors returns the streams whose records the partitions of a stream, or of a request, are, the nearest first (P21).
 func (d *Definition) Ancestors(stream string) []string {
 	var out []string
-	for b, _ := d.stream(stream); b != nil && b.parent() != ""; b, _ = d.stream(b.parent()) {
+	b, _ := d.stream(stream)
+	for _, other := range d.streams {
+		if other.request.Name == stream { // a request stands for all of its streams
+			b = other
+		}
+	}
+	for ; b != nil && b.parent() != ""; b, _ = d.stream(b.parent()) {
 		out = append(out, b.parent())
 	}
 	return out
