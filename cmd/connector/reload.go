@@ -37,11 +37,11 @@ type reloader struct {
 func newReloader(d *deployment, sup *supervisor.Supervisor, all []declared, fleet []*capture.Connection) (*reloader, error) {
 	r := &reloader{d: d, sup: sup, live: map[string]*capture.Connection{}, print: map[string][sha256.Size]byte{}}
 	for i, c := range all {
-		print, err := c.print()
+		said, err := c.print()
 		if err != nil {
 			return nil, err
 		}
-		r.live[c.Name], r.print[c.Name] = fleet[i], print
+		r.live[c.Name], r.print[c.Name] = fleet[i], said
 	}
 	return r, nil
 }
@@ -98,17 +98,17 @@ func (r *reloader) reload(ctx context.Context) error {
 	if len(all) == 0 {
 		return cdc.Errorf(cdc.Halt, cdc.Process, "read connections", "Stop the connector instead, or declare some", "%s declares no connection", r.d.settings.Connections)
 	}
-	print := map[string][sha256.Size]byte{}
+	now := map[string][sha256.Size]byte{}
 	var fresh []declared
 	for _, c := range all {
-		if print[c.Name], err = c.print(); err != nil {
+		if now[c.Name], err = c.print(); err != nil {
 			return err
 		}
-		if print[c.Name] != r.print[c.Name] {
+		if now[c.Name] != r.print[c.Name] {
 			fresh = append(fresh, c)
 		}
 	}
-	gone := slices.DeleteFunc(slices.Sorted(maps.Keys(r.print)), func(name string) bool { return print[name] == r.print[name] })
+	gone := slices.DeleteFunc(slices.Sorted(maps.Keys(r.print)), func(name string) bool { return now[name] == r.print[name] })
 	made, err := r.d.fleet(all, fresh, nil)
 	if err != nil {
 		return err
@@ -122,7 +122,7 @@ func (r *reloader) reload(ctx context.Context) error {
 	for _, c := range made {
 		r.live[c.Name()] = c
 	}
-	r.print = print
+	r.print = now
 	for _, c := range fresh {
 		for _, w := range c.bound.Warnings {
 			r.d.log.Warn(w, "connection", c.Name)
