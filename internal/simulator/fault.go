@@ -201,6 +201,10 @@ func (u *Upstream) hit(a ask) strikes {
 			f.Times--
 		}
 		taken, sets[set] = append(taken, f.Fault), true
+		if u.stats.Struck == nil {
+			u.stats.Struck = map[Kind]int64{}
+		}
+		u.stats.Struck[f.Fault.Kind]++
 	}
 	u.faults = slices.DeleteFunc(u.faults, func(f planted) bool { return f.Times == 0 })
 	if len(taken) > 0 {

@@ -408,6 +408,54 @@ func TestFaultsOfTime(t *testing.T) {
 	})
 }
 
+// What a lying answer showed is noted, and nothing else is: who reads the API cannot tell it from the truth.
+func TestWhatLiesShowed(t *testing.T) {
+	everywhere(t, func(t *testing.T, s subject) {
+		all := s.walk(t)
+		key := all[0]
+		shown := func() (got []string) {
+			for state := range s.Shown(s.resource) {
+				got = append(got, fmt.Sprint(state.ID, state.Value != nil))
+			}
+			return got
+		}
+		s.lookup(key)
+		s.Fail(simulator.Fault{Kind: simulator.DropPage})
+		s.at(t, "")
+		if got := shown(); got != nil {
+			t.Errorf("of answers that are true: %q", got)
+		}
+		for before := s.lookup(key).Body.String(); s.lookup(key).Body.String() == before; {
+			s.Change(s.resource, 100)
+		}
+		s.Fail(simulator.Fault{Kind: simulator.Stale, N: 1 << 20})
+		s.lookup(key)
+		s.Fail(simulator.Fault{Kind: simulator.Hidden, Times: len(all)})
+		gone := ""
+		for _, id := range all {
+			if s.lookup(id).Code == 404 && gone == "" {
+				gone = id
+			}
+		}
+		s.Heal()
+		if got := shown(); len(got) < 2 || got[0] != key+"true" || got[1] != gone+"false" {
+			t.Errorf("a stale lookup of %s, and one that does not find %s: %q", key, gone, got)
+		}
+		told := len(shown())
+		s.Fail(simulator.Fault{Kind: simulator.Tenant})
+		ids, _ := s.at(t, "")
+		got := shown()[told:]
+		for _, id := range ids {
+			if !slices.Contains(got, id+"true") {
+				t.Errorf("another tenant's %s is not among %q", id, got)
+			}
+		}
+		if n := s.Stats().Struck; n[simulator.Stale] != 1 || n[simulator.Tenant] != 1 || n[simulator.Hidden] == 0 {
+			t.Errorf("struck: %v", n)
+		}
+	})
+}
+
 // Rows that move lose their neighbours where pages are numbers or offsets (P5); opaque cursors do not care.
 func TestDrift(t *testing.T) {
 	everywhere(t, func(t *testing.T, s subject) {

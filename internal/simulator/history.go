@@ -46,6 +46,66 @@ func (u *Upstream) History(name string) iter.Seq[State] {
 	}
 }
 
+// showing is a state that an answer showed although it was not the present one.
+type showing struct {
+	name  string // of the resource
+	m     moment // at is when it was shown
+	other bool   // the record is another tenant's
+}
+
+// shows notes what a lying answer shows of a record. The lock is held.
+func (u *Upstream) shows(r *resource, m moment, other bool) {
+	if now := u.resource(r.name).rows[m.id-1].moment; !other && m == now {
+		return
+	}
+	m.at = micros(time.Now())
+	u.shown = append(u.shown, showing{r.name, m, other})
+}
+
+// Shown returns what answers showed of the resource that was not true when they did, in the order of time: states of long ago
+// (Stale), records that a lookup did not find (Stale, Hidden; without Value), records of another tenant (Tenant). Who reads the
+// API cannot tell them from the truth.
+func (u *Upstream) Shown(name string) iter.Seq[State] {
+	u.mu.Lock()
+	shown := u.shown[:len(u.shown):len(u.shown)]
+	u.mu.Unlock()
+	return func(yield func(State) bool) {
+		r, _, origins := u.snapshot(name)
+		for _, s := range shown {
+			if s.name == name && !s.state(u, r, origins[s.m.id-1], yield) {
+				return
+			}
+		}
+	}
+}
+
+// state yields what was shown, for every partition in which it could be.
+func (s showing) state(u *Upstream, r *resource, o origin, yield func(State) bool) bool {
+	seed, id := uint64(u.o.Seed), s.m.id
+	out := State{At: time.UnixMicro(s.m.at).UTC(), Spoil: s.m.spoil}
+	places := []string(nil)
+	if r.places != nil {
+		places = r.places(seed, s.m, o)
+	}
+	switch {
+	case s.other:
+		w := row{moment: s.m, origin: o}
+		out.Value = u.renderOther(nil, r, &w)
+		if seed, id = mix(seed), id+1_000_000; r.log { // its partition is not what was asked for
+			o.parent += 1_000_000
+			places = r.places(seed, s.m, o)
+		}
+	case !s.m.gone:
+		out.Value = u.render(nil, r, s.m, o)
+	}
+	out.ID = r.keyOf(seed, id)
+	if r.places == nil {
+		out.Key = out.ID
+		return yield(out)
+	}
+	return out.spread(yield, nil, places, out.Value)
+}
+
 // spread yields the state for every partition in which the record is or was.
 func (s State) spread(yield func(State) bool, before, now []string, value []byte) bool {
 	for _, place := range before {

@@ -118,22 +118,37 @@ func hidden(id int64) bool { return mix(uint64(id))%2 == 0 }
 
 // find returns a record by its number for a lookup, and the resource that it is of; nil: there is none.
 func (u *Upstream) find(r *resource, id int64, hit strikes) (*resource, *row) {
+	present, now := r, r.at(id)
 	if f, ok := hit.of(Stale); ok {
 		r = r.past(f.N)
 	}
+	w := r.at(id)
 	if hit.has(Hidden) && hidden(id) {
-		return r, nil
+		w = nil
 	}
-	return r, r.at(id)
+	switch {
+	case w != nil && r != present:
+		u.shows(r, w.moment, false)
+	case w != nil:
+	case now != nil: // who asked is told that it is gone
+		gone := now.moment
+		gone.gone = true
+		u.shows(r, gone, false)
+	}
+	return r, w
 }
 
 // appendAll appends the records of a page, with commas between them.
 func (u *Upstream) appendAll(dst []byte, p page) []byte {
+	lies := p.other || p.r != u.resource(p.r.name)
 	for i, id := range p.ids {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		w := &p.r.rows[id-1]
+		if lies {
+			u.shows(p.r, w.moment, p.other)
+		}
 		if p.other {
 			dst = u.renderOther(dst, p.r, w)
 		} else {

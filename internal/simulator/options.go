@@ -106,5 +106,6 @@ type Stats struct {
 	Changes   int64          `json:"changes"`   // states added to the history since the start
 	Pending   int            `json:"pending"`   // late commits not yet visible
 	Frozen    bool           `json:"frozen"`
-	Live      map[string]int `json:"live"` // records alive, by resource
+	Live      map[string]int `json:"live"`             // records alive, by resource
+	Struck    map[Kind]int64 `json:"struck,omitempty"` // how often each kind of fault has struck
 }

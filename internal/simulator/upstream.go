@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -29,6 +30,7 @@ type Upstream struct {
 	stamped   int64     // the latest change time given out, so that no two changes share one by chance
 	frozen    bool
 	faults    []planted
+	shown     []showing // what lying answers showed
 	rate      rate
 	epoch     int64 // of cursors: those of an older one are expired
 	stats     Stats
@@ -245,7 +247,7 @@ func (u *Upstream) Stats() Stats {
 	defer u.mu.Unlock()
 	u.surface(micros(time.Now()))
 	stats := u.stats
-	stats.Pending, stats.Frozen, stats.Live = len(u.pending), u.frozen, map[string]int{}
+	stats.Pending, stats.Frozen, stats.Live, stats.Struck = len(u.pending), u.frozen, map[string]int{}, maps.Clone(u.stats.Struck)
 	for _, r := range u.resources {
 		stats.Live[r.name] = r.alive
 	}
