@@ -9,6 +9,8 @@ CACHE := $(CURDIR)/.cache
 KILLS ?= 50
 COST_KEYS ?= 10000000
 PASSES ?= 2000
+HOURS ?= 10
+SEED ?= 1
 LINT_VERSION := v2.15.0
 
 help: ## this list
@@ -32,6 +34,9 @@ kill-test: build ## KILLS=50 kill -9 of the connector, and some of the broker, o
 sim-deletions: ## PASSES=2000 passes against an API that lies about what there is, in simulated time: no false tombstone, none missed
 	$(GO) test -tags $(TAGS) -timeout 0 -v -run 'TestDeletions$$' ./internal/supervisor -deletions.passes $(PASSES)
 
+sim-systems: ## HOURS=10 simulated hours of each of the four systems against its simulator, with all of its faults (SEED=1)
+	$(GO) test -tags $(TAGS) -count=1 -v -timeout 4h ./internal/supervisor -run '^TestSystems$$' -systems.hours $(HOURS) -systems.seed $(SEED)
+
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
 
@@ -54,4 +59,4 @@ reference: ## docs/reference.md, every key of the language
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems clean

@@ -43,6 +43,14 @@ func (p *plan) strike(instance int, api string) *wireFault {
 	return nil
 }
 
+// soon lets f strike the n-th request of its API from now on.
+func (p *plan) soon(f wireFault, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.N = p.counts[fmt.Sprint(f.Instance, "/", f.API)] + n
+	p.faults = append(p.faults, f)
+}
+
 func (p *plan) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
