@@ -10,6 +10,7 @@ KILLS ?= 50
 COST_KEYS ?= 10000000
 PASSES ?= 2000
 HOURS ?= 10
+TOKENS ?= 100
 SEED ?= 1
 LINT_VERSION := v2.15.0
 
@@ -37,6 +38,9 @@ sim-deletions: ## PASSES=2000 passes against an API that lies about what there i
 sim-systems: ## HOURS=10 simulated hours of each of the four systems against its simulator, with all of its faults (SEED=1)
 	$(GO) test -tags $(TAGS) -count=1 -v -timeout 4h ./internal/supervisor -run '^TestSystems$$' -systems.hours $(HOURS) -systems.seed $(SEED)
 
+tokens-test: ## kill -9 at each step of a refresh of a token, TOKENS=100 times each, with grace of the server and without
+	$(GO) test -tags $(TAGS) -count=1 -v -timeout 2h ./internal/supervisor -run '^TestTokens$$' -tokens.seeds $(TOKENS)
+
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
 
@@ -59,4 +63,4 @@ reference: ## docs/reference.md, every key of the language
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems tokens-test clean

@@ -87,6 +87,7 @@ func New(o Options) *SalesLoft {
 	}
 	s.actions["expire_tokens"] = func(int) []string { s.ExpireTokens(); return nil }
 	s.actions["revoke_grant"] = func(int) []string { s.RevokeGrant(); return nil }
+	s.actions["authorize"] = func(int) []string { return []string{s.Authorize()} }
 	named := []int{o.People, o.Accounts, o.Calls, o.Emails, o.Cadences, o.CadenceMemberships, o.Notes, o.Users}
 	for i, e := range endpoints() {
 		n := o.Records[e.path]

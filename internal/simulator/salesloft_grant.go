@@ -13,6 +13,7 @@ type grant struct {
 	spends  map[string]string    // with TokenGrace: the refresh token that ends with the first use of an access token
 	access  map[string]time.Time // access tokens, until when they are good
 	count   int
+	people  int // that agreed anew
 }
 
 // tokens answers a token request. The lock is held.
@@ -88,6 +89,16 @@ func (s *SalesLoft) ExpireTokens() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.grant.access)
+}
+
+// Authorize is a person who agrees anew, as in a browser: it returns the refresh token of another grant, which is good.
+func (s *SalesLoft) Authorize() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grant.people++
+	token := fmt.Sprintf("simulated-authorization-%d", s.grant.people)
+	s.grant.refresh[token] = true
+	return token
 }
 
 // RevokeGrant ends access and refresh tokens: only a person can grant anew.

@@ -442,6 +442,9 @@ func TestRefreshTokensAreSingleUse(t *testing.T) {
 		if got := s.Stats().Refreshes; got != 2 {
 			t.Errorf("refreshes: got %d, want 2", got)
 		}
+		if status, third := refresh(t, s, s.Authorize()); status != 200 || with(s, third["access_token"]) != 200 {
+			t.Errorf("a person agreed anew: got %d %v", status, third)
+		}
 	})
 }
 

@@ -26,12 +26,19 @@ type plan struct {
 	faults []wireFault
 	fired  []string
 	over   bool
+	aim    func(api string, request []byte) *wireFault // nil, or it sees every request and says what strikes it
 }
 
 // strike counts a request and returns the fault that hits it, nil if there is none.
-func (p *plan) strike(instance int, api string) *wireFault {
+func (p *plan) strike(instance int, api string, request []byte) *wireFault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.aim != nil && !p.over {
+		if f := p.aim(api, request); f != nil {
+			p.fired = append(p.fired, fmt.Sprintf("%s: %s: %s", time.Now().Format(time.TimeOnly), api, f.Do))
+			return f
+		}
+	}
 	key := fmt.Sprint(instance, "/", api)
 	p.counts[key]++
 	for i, f := range p.faults {
@@ -198,7 +205,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	if api == "" {
 		return w.Conn.Write(p)
 	}
-	f := w.link.plan.strike(w.link.instance, api)
+	f := w.link.plan.strike(w.link.instance, api, p)
 	if f == nil {
 		return w.Conn.Write(p)
 	}
@@ -218,6 +225,12 @@ func (w *wire) Write(p []byte) (int, error) {
 		if err := w.hold(deadline); err != nil {
 			return 0, err
 		}
+	case swallow:
+		time.AfterFunc(time.Duration(len(p)%20)*time.Second, func() {
+			w.link.sever()
+			w.link.trouble <- *f
+		})
+		return len(p), nil // it was given to the kernel, and whoever sent it waits for an answer
 	case crashBefore:
 		w.link.sever()
 		w.link.trouble <- *f

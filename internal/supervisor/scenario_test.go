@@ -45,6 +45,7 @@ const (
 	crashBefore = "crash before" // the instance dies before it is sent
 	crashAfter  = "crash after"  // the instance dies when it was received
 	terminate   = "terminate"    // SIGTERM
+	swallow     = "swallow"      // it does not arrive, and the instance dies while it waits for the answer
 )
 
 // brokerFault lets the brokers answer with an error.
