@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -103,29 +104,15 @@ func (h *harbour) tell(r *source.Request, st *source.Stream, s *streamHistory) *
 	return out
 }
 
-// truths are the states of a resource, and between them what lies showed of it, after each of which it was as before.
-func truths(up *simulator.Upstream, resource string) (all []judge.State) {
-	last := map[string]judge.State{}
-	add := func(s simulator.State, optional bool) judge.State {
-		out := judge.State{Key: s.Key, At: s.At, Value: s.Value, Optional: optional}
-		all = append(all, out)
+// truths are the states of a resource, and between them what lies showed of it.
+func truths(up *simulator.Upstream, resource string) []judge.State {
+	all := func(seq iter.Seq[simulator.State]) (out []judge.State) {
+		for s := range seq {
+			out = append(out, judge.State{Key: s.Key, At: s.At, Value: s.Value, Optional: s.Spoil != simulator.Sound})
+		}
 		return out
 	}
-	shown := slices.Collect(up.Shown(resource))
-	show := func(until time.Time) {
-		for len(shown) > 0 && (until.IsZero() || shown[0].At.Before(until)) {
-			add(shown[0], true)
-			was := last[shown[0].Key]
-			all = append(all, judge.State{Key: shown[0].Key, At: shown[0].At, Value: was.Value, Optional: was.Optional})
-			shown = shown[1:]
-		}
-	}
-	for state := range up.History(resource) {
-		show(state.At)
-		last[state.Key] = add(state, state.Spoil != simulator.Sound)
-	}
-	show(time.Time{})
-	return all
+	return judge.Weave(all(up.History(resource)), all(up.Shown(resource)))
 }
 
 func (v *voyage) offset(r kafka.Record) error {
@@ -227,38 +214,20 @@ func (s *streamHistory) content(t *told, waiting map[string]string) (found []str
 	return found
 }
 
-// log judges a log: every entry once, and every one of a record that is there; what came just before its record went is not
-// asked for any more.
-func (s *streamHistory) log(t *told) (found []string) {
-	entry := func(key string, value []byte) string {
-		var e struct {
-			ID string `json:"eventId"`
-		}
-		if json.Unmarshal(value, &e) != nil || e.ID == "" {
-			return ""
-		}
-		return key + " " + e.ID
+// log judges a log: what came just before its record went is not asked for any more.
+func (s *streamHistory) log(t *told) []string {
+	states := slices.Clone(s.States)
+	for i, x := range states {
+		states[i].Optional = !t.Owners[x.Key]
 	}
-	want, seen := map[string][]byte{}, map[string]bool{}
-	for _, x := range s.States {
-		want[entry(x.Key, x.Value)] = x.Value
+	v, err := judge.Log(s.Rules, states, s.Events, judge.Options{AtRest: true, Examples: 5})
+	switch {
+	case err != nil:
+		return []string{err.Error()}
+	case !v.Clean():
+		return []string{v.String() + "\n\t" + strings.Join(v.Examples, "\n\t")}
 	}
-	for _, e := range s.Events {
-		name := entry(e.Key, e.Value)
-		switch value, known := want[name]; {
-		case !known || !bytes.Equal(value, e.Value):
-			found = append(found, fmt.Sprintf("wrong: %s %s: %.200s", e.Key, e.Op, e.Value))
-		case seen[name]:
-			found = append(found, "duplicate: "+name)
-		}
-		seen[name] = true
-	}
-	for _, x := range s.States {
-		if name := entry(x.Key, x.Value); !seen[name] && t.Owners[x.Key] {
-			found = append(found, fmt.Sprintf("missing: %s of %s", name, x.At.UTC().Format(time.RFC3339)))
-		}
-	}
-	return firstFew(found)
+	return nil
 }
 
 // stored compares the stream's state with its events, and looks at who wrote them.
