@@ -487,3 +487,41 @@ func TestMadeUpKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestProbeSeesFaults: a simulated system with a fault that lasts is no longer what its definition says.
+func TestProbeSeesFaults(t *testing.T) {
+	for kind, want := range map[simulator.Kind][]string{
+		simulator.IgnoreFilter: {"filter: DIFFERS: IGNORED", "future: DIFFERS"},
+		simulator.IgnoreSort:   {"order: DIFFERS", "      order: none"},
+		simulator.Capped:       {"largest page: DIFFERS: capped silently: asked for 1000, there are 10", "      per_page: 10\n"},
+		simulator.FalseGone:    {"lookup: DIFFERS: FALSE 404"},
+		simulator.Moved:        {"lookup: DIFFERS: FALSE 404"},
+		simulator.Shuffle:      {"order: DIFFERS"},
+		simulator.Empty:        {"not known: the first page has too few records"},
+		simulator.HTML:         {"first request: DIFFERS"},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			o := simulator.Lively(3)
+			o.RateBudget = 100_000
+			sim := simulator.New(o)
+			sim.Freeze()
+			sim.Fail(simulator.Fault{Kind: kind, Resource: "people", Times: -1})
+			server := httptest.NewServer(sim.Handler())
+			defer server.Close()
+			file := filepath.Join(t.TempDir(), "it.yaml")
+			if err := os.WriteFile(file, []byte("extends: salesloft\nrate_limit: {budget: 100000}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := &stage{T: t, env: map[string]string{}}
+			code, out, _ := s.main("sources", "probe", file, "--stream", "people", "--config", "api_key="+simulator.APIKey, "--config", "base_url="+server.URL+"/v2")
+			if (code != 0) != strings.Contains(out, ": DIFFERS") {
+				t.Errorf("exit code %d", code)
+			}
+			for _, w := range want {
+				if !strings.Contains(out, w) {
+					t.Errorf("it does not say %q:\n%s", w, out)
+				}
+			}
+		})
+	}
+}
