@@ -39,3 +39,26 @@ func TestD6ApprovalNamesWhatWasShown(t *testing.T) {
 		t.Errorf("%d of his 5 are left", left)
 	}
 }
+
+// TestD6ApprovalExpires: D6. an approval that was not used in its time lets nothing go.
+func TestD6ApprovalExpires(t *testing.T) {
+	o := bare(t, evening)
+	o.session = &kafka.Session{}
+	s, now := o.streams[0], time.Now()
+	s.topic.Partitions, s.spec.Reconcile.GuardKeys, s.spec.Reconcile.GuardShare, s.guarded = 1, 0, 0, "the day is full"
+	s.meta.Approved = &offsets.Approval{ID: "a", N: 5, At: now, Until: now.Add(time.Hour)}
+	key := []byte("1")
+	s.table.Apply(key, record.KeyHash(key), state.Entry{Hash: 1, Partition: s.ordinal(cdc.NoPartition)})
+	s.held.committed["1"] = offsets.Candidate{Kind: offsets.Withheld, Reason: cdc.Declared, Partition: cdc.NoPartition, At: now}
+	for after, goes := range map[time.Duration]bool{2 * time.Hour: false, time.Minute: true} {
+		if got := s.approved(now.Add(after)) > 0; got != goes {
+			t.Errorf("it holds after %v: %v", after, got)
+		}
+	}
+	if err := o.unguard(now.Add(2 * time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, waits := s.held.get("1"); !waits {
+		t.Error("the deletion goes")
+	}
+}

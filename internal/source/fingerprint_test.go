@@ -79,3 +79,22 @@ func TestP24KeyScopeIsPartOfTheKey(t *testing.T) {
 		t.Error(a.KeyPrint, b.KeyPrint, c.KeyPrint, d.KeyPrint)
 	}
 }
+
+// TestD9CredentialIsPartOfTheListing: D9, P23. a tombstone may mean no more than "not visible to this credential", so a listing that
+// another one reads is another listing, and its deletions wait for a second one.
+func TestD9CredentialIsPartOfTheListing(t *testing.T) {
+	d := parseAuth(t, "{type: bearer, token: '{{ config.key }}'}")
+	listing := func(key string) string {
+		s, err := bindTo(d, "https://api.example.com", map[string]any{"key": key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Requests[0].Listing()
+	}
+	if listing("one") == listing("another") {
+		t.Error("another credential reads the same listing")
+	}
+	if listing("one") != listing("one") {
+		t.Error("one credential reads two listings")
+	}
+}

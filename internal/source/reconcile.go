@@ -183,7 +183,8 @@ func (r *Request) Reconciles() bool {
 	return slices.ContainsFunc(r.Streams, (*Stream).reconciles)
 }
 
-// Listing is the fingerprint of what a complete listing was made under: the request, the filter, and who asked (P23).
+// Listing is the fingerprint of what a complete listing was made under: the request, the filter, and who asked (P23). What is
+// not visible to a credential is deleted (D9), so after a change of it two listings have to agree, as after one of the filter.
 func (r *Request) Listing() string { return r.ListingPrint + "-" + r.source.Identity }
 
 // BeginListing returns the position of a pass that lists every live record of p (D1), as the definition declares it: by default

@@ -18,7 +18,7 @@ import (
 
 // Bugs are planted by `go test -overlay` (DESIGN §11): testdata/planted holds, for each, the rule that it breaks and what it
 // replaces in a file of the product; those under deletions are for TestDeletions. A simulation that does not find them proves
-// nothing.
+// nothing. Those under rules are for one test each: see rules_test.go.
 var (
 	simPlanted = flag.String("sim.planted", "", "plant the bugs that match this pattern, one at a time, and expect the simulation to find each")
 	simUntil   = flag.Int("sim.until", 60, "with -sim.planted: the last seed that is tried on a bug")
@@ -34,6 +34,7 @@ var hunts = map[string]struct{ test, seed string }{
 type planted struct {
 	name, rule, what, file string
 	folder                 string
+	room, test             string // under rules, of the test that finds it
 	old, new               []string
 }
 
@@ -71,6 +72,8 @@ func plantedIn(t *testing.T, folder string) []planted {
 				p.what = value
 			case "file":
 				p.file = value
+			case "test":
+				p.room, p.test, _ = strings.Cut(value, " ")
 			}
 		}
 		body = strings.TrimSuffix(body, "\n--- end\n")
@@ -81,8 +84,8 @@ func plantedIn(t *testing.T, folder string) []planted {
 			}
 			p.old, p.new = append(p.old, before), append(p.new, after)
 		}
-		if p.rule == "" || p.what == "" || p.file == "" {
-			t.Fatalf("%s: rule, what and file are needed", path)
+		if p.rule == "" || p.what == "" || p.file == "" || (p.test == "") != (folder != rulesFolder) {
+			t.Fatalf("%s: rule, what and file are needed, and under rules the test", path)
 		}
 		all = append(all, p)
 	}
@@ -110,7 +113,7 @@ func (p planted) plant() ([]byte, error) {
 
 // TestPlantedBugsStillApply: a planted bug that no longer fits the source would pass for one that was found.
 func TestPlantedBugsStillApply(t *testing.T) {
-	for _, p := range plantedBugs(t) {
+	for _, p := range append(plantedBugs(t), plantedIn(t, rulesFolder)...) {
 		if _, err := p.plant(); err != nil {
 			t.Errorf("%s (%s): %v", p.name, p.rule, err)
 		}
@@ -138,24 +141,11 @@ func (p planted) hunt(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	original, err := filepath.Abs(filepath.Join("..", "..", p.file))
-	if err != nil {
+	bad := filepath.Join(dir, "bad.go")
+	if err := os.WriteFile(bad, source, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bad, overlay, binary := filepath.Join(dir, "bad.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "bad.test")
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{original: bad}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, data := range map[string][]byte{bad: source, overlay: list} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	build := exec.Command("go", "test", "-c", "-vet=off", "-tags", "synctests", "-overlay", overlay, "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build with the bug: %v\n%s", err, out)
-	}
+	binary := buildWith(t, "internal/supervisor", map[string]string{p.file: bad})
 	began := time.Now()
 	for seed := 1; seed <= *simUntil; seed++ {
 		hunt := hunts[p.folder]
@@ -169,6 +159,32 @@ func (p planted) hunt(t *testing.T) {
 		return
 	}
 	t.Errorf("%s: %s: not found by seeds 1 to %d in %v", p.rule, p.what, *simUntil, time.Since(began).Round(time.Second))
+}
+
+// buildWith builds the tests of a room with other files in the place of some of the product's, which are named as in the module.
+func buildWith(t *testing.T, room string, files map[string]string) (binary string) {
+	replace := map[string]string{}
+	for name, file := range files {
+		original, err := filepath.Abs(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace[original] = file
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	overlay, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "bad.test")
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "test", "-c", "-vet=off", "-tags", "synctests", "-overlay", overlay, "-o", binary, "tidemark/"+room)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build with the bug: %v\n%s", err, out)
+	}
+	return binary
 }
 
 // symptom is the first line that says what was wrong.
