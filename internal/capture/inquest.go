@@ -228,7 +228,7 @@ func (o *ownership) confirm(q *inquest) error {
 			continue // seen meanwhile
 		}
 		e := reconcile.Evidence{Generation: uint32(c.Generation), Control: q.proven}
-		approved := s.named[key]
+		approved := s.namedNow(key, time.Now())
 		leave, guarded := reconcile.Confirm(e, reconcile.Answer{Gone: true}, approved, s.guard(), o.levels(p, s, nil))
 		var err error
 		if leave.Holds() {
@@ -269,7 +269,13 @@ func (o *ownership) adjourn(q *inquest, after time.Duration) error {
 // approve notes that an approval names a key whose lookup is still to come (D6).
 func (o *ownership) approve(s *stream, key []byte) {
 	if s.named == nil {
-		s.named = map[string]bool{}
+		s.named = map[string]string{}
 	}
-	s.named[string(key)] = true
+	s.named[string(key)] = s.approval().ID
+}
+
+// namedNow reports whether the approval that holds now names a key: what its lookup found alive then is no part of a later one.
+func (s *stream) namedNow(key string, now time.Time) bool {
+	id, ok := s.named[key]
+	return ok && s.approved(now) > 0 && s.approval().ID == id
 }

@@ -32,7 +32,7 @@ type stream struct {
 	// deleted is meta.Deleted with what is staged; nil where nothing is (2).
 	deleted map[string]int64
 	letting *offsets.Approval // meta.Approved with what is staged; nil where nothing is (D6)
-	named   map[string]bool   // candidates that an approval named, and that are looked up (D6)
+	named   map[string]string // candidates that an approval named, and that are looked up: which one (D6)
 	guarded string            // why deletions are withheld; "" where none is (D5)
 	parked  overlay[offsets.Parked]
 	held    overlay[offsets.Candidate]

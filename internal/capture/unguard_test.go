@@ -62,3 +62,26 @@ func TestD6ApprovalExpires(t *testing.T) {
 		t.Error("the deletion goes")
 	}
 }
+
+// TestD6NamedByOneApproval: an approval named a candidate, and its lookup said that the record is there. When it does vanish, long
+// after, that approval is over: the guard holds it back, and a later approval of others pays nothing for it.
+func TestD6NamedByOneApproval(t *testing.T) {
+	o := bare(t, evening)
+	o.session = &kafka.Session{}
+	s, p := o.streams[0], o.partitions[0]
+	s.topic.Partitions = 1
+	s.spec.Reconcile.GuardKeys, s.spec.Reconcile.GuardShare, s.guarded = 0, 0, "the day is full"
+	now := time.Now()
+	s.meta.Approved = &offsets.Approval{ID: "old", N: 1, At: now.Add(-time.Hour), Until: now.Add(time.Hour)}
+	o.approve(s, []byte("1"))
+	s.meta.Approved = &offsets.Approval{ID: "new", N: 7, At: now, Until: now.Add(time.Hour)}
+	s.table.Stage(1, []byte("1"), record.KeyHash([]byte("1")), state.Entry{Hash: 1, Partition: s.ordinal(p.spec.Name)})
+	s.table.Settle(1)
+	s.held.committed["1"] = offsets.Candidate{Kind: offsets.Missing, Reason: cdc.Reconciled, Partition: p.spec.Name, Passes: 1, At: now}
+	if err := o.confirm(&inquest{partition: p, stream: s, gone: []string{"1"}, proven: true, step: closing}); err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := s.held.get("1"); !ok || c.Kind != offsets.Withheld || s.approval().N != 7 {
+		t.Errorf("it is %+v, and %d of 7 are left", c, s.approval().N)
+	}
+}
