@@ -109,7 +109,7 @@ func failure(ctx, bounded context.Context, where, what string, patience time.Dur
 	case errors.As(err, &name):
 		return finish(e, "Is base_url right, and does this machine reach the network?", what, err)
 	default:
-		return finish(e, "", what, err)
+		return finish(e, "It is tried again; if it stays so, see whether the server, or a proxy on the way to it, is in order.", what, err)
 	}
 }
 

@@ -38,9 +38,9 @@ func DefaultJudge(r *Response) error {
 	case s == http.StatusNotFound:
 		return said(cdc.Halt, cdc.Stream, "Nothing is there: mend base_url or the stream's path, then restart the stream.")
 	case s == http.StatusGone:
-		return said(cdc.Expired, cdc.Partition, "")
+		return said(cdc.Expired, cdc.Partition, "Everything is read once more by itself, and only what has changed is published.")
 	case s >= 500, s == http.StatusRequestTimeout, s == http.StatusTooEarly, s == http.StatusTooManyRequests:
-		return said(cdc.Retry, cdc.Stream, "")
+		return said(cdc.Retry, cdc.Stream, "It is asked again by itself; if it stays so, see what the server's operator says.")
 	default:
 		return said(cdc.Halt, cdc.Stream, "The server refuses the request: mend the stream's parameters in the source definition, then restart the stream.")
 	}

@@ -57,6 +57,7 @@ func (s *splitter) nothing(next *Position) error {
 // restart goes back to the first page.
 func (p *Position) restart() {
 	p.token, p.link, p.page, p.last, p.behind, p.reach = "", "", p.request.paginator.firstPage, nil, 0, reach{}
+	p.turns = circle{}
 }
 
 // conclude ends a timestamp pass, by P4 or, with page checkpoints, as its cursor stands.
@@ -140,7 +141,7 @@ func (s *splitter) headed() error {
 	top, err := number(string(s.text(span)))
 	ours, err2 := number(s.pos.checkpoint.Cursor)
 	if err == nil && err2 == nil && top < ours {
-		return s.pos.fail(cdc.Expired, cdc.Partition, "", "the sequence has got to %d and our cursor is %d: it was made anew", top, ours)
+		return s.pos.fail(cdc.Expired, cdc.Partition, expiredHint, "the sequence has got to %d and our cursor is %d: it was made anew", top, ours)
 	}
 	next.stage = reading
 	s.store(next)

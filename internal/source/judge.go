@@ -27,6 +27,9 @@ func CursorFrom(err error) (string, bool) {
 	return "", false
 }
 
+// expiredHint says what comes of a cursor that upstream does not know any more.
+const expiredHint = "Everything is read once more by itself, and only what has changed is published"
+
 // judge says whether an answer is one: the definition's `errors` first, then what the status alone says. single is for requests
 // for one record.
 func (r *Request) judge(resp *fetch.Response, v *vars, single bool) error {
@@ -57,11 +60,11 @@ func (r *Request) judge(resp *fetch.Response, v *vars, single bool) error {
 	case doParkRecord:
 		return told(cdc.Park, cdc.Record, "See what the answer says, and `errors` in the definition")
 	case doRetry:
-		return told(cdc.Retry, cdc.Partition, "")
+		return told(cdc.Retry, cdc.Partition, againHint)
 	case doRestartPass:
-		return told(cdc.Restart, cdc.Partition, "") // P17: a dead page token restarts the pass, not the world
+		return told(cdc.Restart, cdc.Partition, "The pass begins again by itself") // P17: a dead page token restarts the pass, not the world
 	case doExpired:
-		return told(cdc.Expired, cdc.Partition, "") // P17
+		return told(cdc.Expired, cdc.Partition, expiredHint) // P17
 	case doSkipPartition:
 		return nil // Split sees it too
 	default:

@@ -14,7 +14,10 @@ func (s *splitter) turnLink(next *Position, a answer) (bool, error) {
 	if a == ended {
 		return true, nil
 	}
-	target := s.placeText(s.next)
+	target, err := s.placeText(s.next, "paginator.next")
+	if err != nil {
+		return false, err
+	}
 	if s.request.paginator.linkHeader {
 		target = nextLink(s.resp.Header)
 	}
@@ -40,6 +43,9 @@ func (s *splitter) turnLink(next *Position, a answer) (bool, error) {
 	}
 	if link == base {
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator` in the definition", "the link to the next page leads to itself: %.200q", target)
+	}
+	if next.turns.closes(link) {
+		return false, next.round("the link", target, "Correct `paginator` in the definition, or say by `done` when the pass has ended")
 	}
 	next.link = link
 	return false, nil

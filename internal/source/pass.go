@@ -114,6 +114,8 @@ type Position struct {
 	given  string // the same of a page inside a pass that has an inner paginator
 	token  string
 	link   string
+	turns  circle // of tokens and links, in a window
+	rounds circle // of cursors
 	page   int64
 	reach  reach  // offset
 	last   any    // `last` in templates

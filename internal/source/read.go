@@ -117,8 +117,8 @@ func (s *splitter) unreadable(rd *reader, list, pos, end int, err error) (int, e
 		return end, err
 	}
 	end, ok := record.Skip(s.body, pos)
-	if !ok {
-		return end, err
+	if !ok { // P18: what does not end was cut off, whatever else is wrong with it
+		return end, &record.SyntaxError{Offset: len(s.body), What: "behind a record that cannot be read (" + err.Error() + ")", Err: record.ErrTruncated}
 	}
 	rec := Record{Stream: rd.stream.Index, Raw: record.Span{Off: int32(pos), End: int32(end)}}
 	rec.RawHash = record.RawHash(rec.Raw.Of(s.body))

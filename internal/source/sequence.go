@@ -70,6 +70,9 @@ func (s *splitter) opaque(next *Position) error {
 		return err
 	}
 	next.cursor, next.given = cursor, ""
+	if !end && next.rounds.closes(cursor) {
+		return next.round("the cursor", cursor, "Correct `incremental.next` or `incremental.more` in the definition")
+	}
 	if !end {
 		if inner {
 			next.restart()
@@ -120,7 +123,10 @@ func (s *splitter) opaqueEnd(cursor string, inner bool) (bool, error) {
 
 // answered returns the answer's cursor, "" where it has none.
 func (s *splitter) answered() (string, error) {
-	cursor := s.placeText(s.cursor)
+	cursor, err := s.placeText(s.cursor, "incremental.next")
+	if err != nil {
+		return "", err
+	}
 	if len(cursor) > maxCursor {
 		return "", s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.next` in the definition", "the cursor has %d bytes, and %d are allowed",
 			len(cursor), maxCursor)
@@ -134,7 +140,7 @@ func (s *splitter) answered() (string, error) {
 	}
 	if asked, err := number(s.pos.cursor); err == nil && n < asked {
 		// P11: a sequence that goes backwards is another one.
-		return "", s.pos.fail(cdc.Expired, cdc.Partition, "", "asked from %d on, the sequence answered with %d: it was made anew", asked, n)
+		return "", s.pos.fail(cdc.Expired, cdc.Partition, expiredHint, "asked from %d on, the sequence answered with %d: it was made anew", asked, n)
 	}
 	return cursor, nil
 }

@@ -481,10 +481,13 @@ func (s *splitter) proven() error {
 		return s.pos.fail(cdc.Halt, cdc.Stream, "It looks like a login page or a proxy: check base_url and the credential",
 			"the answer is not JSON but a web page: %s", s.excerpt())
 	case len(text) == 0:
-		return s.pos.fail(cdc.Retry, cdc.Partition, "", "the answer %d is empty", s.resp.Status)
+		return s.pos.fail(cdc.Retry, cdc.Partition, againHint, "the answer %d is empty", s.resp.Status)
 	}
 	return nil
 }
+
+// againHint says what to do about what passes by itself, should it not.
+const againHint = "It is asked for again by itself; if it stays so, ask for smaller pages, and see what stands between here and the API"
 
 // excerpt returns the beginning of the answer for a message.
 func (s *splitter) excerpt() string {
@@ -509,7 +512,7 @@ func (s *splitter) broken(err error) error {
 	case errors.As(err, &known):
 		return s.pos.wrap(err)
 	case errors.Is(err, record.ErrTruncated):
-		return s.pos.fail(cdc.Retry, cdc.Partition, "", "the answer is cut off after %d bytes: %w", len(s.body), err)
+		return s.pos.fail(cdc.Retry, cdc.Partition, againHint, "the answer is cut off after %d bytes: %w", len(s.body), err)
 	default:
 		return s.pos.fail(cdc.Halt, cdc.Stream, "The answer is not what JSON allows: report it to the API's maker, with the offset",
 			"%w: %s", err, s.excerpt())

@@ -34,10 +34,12 @@ func (s *splitter) turnToken(next *Position, a answer) (bool, error) {
 	if s.request.paginator.next == nil {
 		return s.turnLast(next, a)
 	}
-	token := s.placeText(s.next)
+	token, err := s.placeText(s.next, "paginator.next")
 	switch {
 	case a == ended:
 		return true, nil
+	case err != nil:
+		return false, err
 	case token == "" && a == goesOn:
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next` or `paginator.more` in the definition",
 			"the answer says that there is more, and has no token at %q", s.request.paginator.next)
@@ -50,19 +52,26 @@ func (s *splitter) turnToken(next *Position, a answer) (bool, error) {
 	case token == next.token:
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next` in the definition, or say by `done` when the pass has ended",
 			"the page token %.64q leads to itself", token)
+	case next.turns.closes(token):
+		return false, next.round("the page token", token, "Correct `paginator.next` in the definition, or say by `done` when the pass has ended")
 	}
 	next.token = token
 	return false, nil
 }
 
-// placeText returns the text at one of the envelope's places; "" where there is none or null.
-func (s *splitter) placeText(slot int) string {
+// placeText returns the text or the number at one of the envelope's places; "" where there is none or null. Anything else is no
+// place to go on from, and would be sent as if it were one (7).
+func (s *splitter) placeText(slot int, key string) (string, error) {
 	if slot < 0 {
-		return ""
+		return "", nil
 	}
 	span := s.envelope.Spans[slot]
-	if k := record.KindAt(s.body, span); k == record.Absent || k == record.Null {
-		return ""
+	switch k := record.KindAt(s.body, span); k {
+	case record.Absent, record.Null:
+		return "", nil
+	case record.String, record.Number:
+		return string(s.text(span)), nil
+	default:
+		return "", s.pos.fail(cdc.Halt, cdc.Stream, "Correct `"+key+"` in the definition", "what should be a text or a number is %s: %.64q", k, span.Of(s.body))
 	}
-	return string(s.text(span))
 }
