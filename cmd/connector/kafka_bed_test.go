@@ -258,6 +258,11 @@ type state struct {
 			Passes  int64  `json:"passes"`
 			Reading bool   `json:"reading"`
 			Halted  string `json:"halted"`
+			State   string `json:"state"`
+			Listing struct {
+				Asking   int       `json:"asking"`
+				Complete time.Time `json:"complete"`
+			} `json:"listing"`
 		} `json:"partitions"`
 	} `json:"connections"`
 }

@@ -329,12 +329,19 @@ func TestP17ExpiredCursorReadsEverything(t *testing.T) {
 
 // TestP17DeadPageTokenRestartsThePass: a page token that died restarts the pass from its cursor, not the world.
 func TestP17DeadPageTokenRestartsThePass(t *testing.T) {
+	for _, stable := range []bool{false, true} { // a stable one stands in the checkpoint
+		t.Run(fmt.Sprint("stable ", stable), func(t *testing.T) { deadPageToken(t, stable) })
+	}
+}
+
+func deadPageToken(t *testing.T, stable bool) {
 	b := lay(t)
 	shop, config := b.shelf()
-	died := 0
+	died, begun := 0, 0
 	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		switch {
 		case r.URL.Query().Get("token") == "":
+			begun++
 			answer(w, http.StatusOK, map[string]any{"data": []any{row(1, "v", "a")}, "next": "t"})
 		case died < 1:
 			died++
@@ -344,13 +351,18 @@ func TestP17DeadPageTokenRestartsThePass(t *testing.T) {
 		}
 		return true
 	})
-	s := settings{definition: things + `    query: {token: "{{ page_token }}"}
-    paginator: {type: token, next: next}
+	s := settings{definition: strings.Replace(things, "interval: 200ms", "interval: 1h", 1) + `    query: {token: "{{ page_token }}"}
+    paginator: {type: token, next: next, stable: ` + fmt.Sprint(stable) + `}
     errors: [{status: 400, do: restart_pass}]
 `, config: config}
 	c := b.start(s)
 	c.passes(1)
 	c.end()
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if begun != 2 {
+		t.Errorf("the first page was asked for %d times", begun)
+	}
 	if d := cmp.Diff([]string{`1 r {"id":1,"v":"a"}`, `2 r {"id":2,"v":"b"}`}, sorted(b.lines("things"))); d != "" {
 		t.Error(d)
 	}

@@ -2,7 +2,12 @@ package capture
 
 import (
 	"testing"
+	"time"
 
+	"tidemark/internal/cdc"
+	"tidemark/internal/kafka"
+	"tidemark/internal/offsets"
+	"tidemark/internal/reconcile"
 	"tidemark/internal/record"
 	"tidemark/internal/source"
 	"tidemark/internal/state"
@@ -27,5 +32,54 @@ func TestP20FilteredIsSighted(t *testing.T) {
 	}
 	for range s.table.Unseen(7, state.AnyPartition) {
 		t.Error("it counts as missing")
+	}
+}
+
+// TestP14OldSightingDeletesNothing: P14. what a stale replica says of a record's end is no newer than what is known of it: it is
+// held, as an older state would be.
+func TestP14OldSightingDeletesNothing(t *testing.T) {
+	o := bare(t, evening)
+	o.session = &kafka.Session{}
+	s := o.streams[0]
+	s.topic.Partitions = 1
+	key := []byte("1")
+	h := record.KeyHash(key)
+	for version, gone := range map[int64]bool{4: false, 5: true} {
+		s.table.Apply(key, h, state.Entry{Hash: 1, Version: cdc.IntegerVersion(5), Partition: s.ordinal(cdc.NoPartition)})
+		w := &walk{partition: o.partitions[0], older: map[keyed]uint64{}}
+		rec := &source.Record{Key: key, KeyHash: h, Kind: source.Deleted, Version: cdc.IntegerVersion(version)}
+		if err := o.compare(w, rec, nil); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := s.table.Get(key, h); (ok && e.Live()) == gone {
+			t.Errorf("declared deleted as of version %d: %+v %v", version, e, ok)
+		}
+		if c, held := s.held.get("1"); held == gone || held && c.Kind != offsets.Older {
+			t.Errorf("version %d: held %v %+v", version, held, c)
+		}
+		s.drop()
+	}
+}
+
+// TestD8OrphansAreNotCounted: D8, D5. the guard counted their parent, so what goes with it takes no room of the day.
+func TestD8OrphansAreNotCounted(t *testing.T) {
+	for _, c := range []struct {
+		leave reconcile.Deletion
+		want  int64
+	}{{reconcile.Orphan("delete"), 0}, {reconcile.Released(cdc.Declared, reconcile.Guard{}, 1, 1, nil), 1}} {
+		o := bare(t, evening)
+		o.session = &kafka.Session{}
+		s, p := o.streams[0], o.partitions[0]
+		s.topic.Partitions = 1
+		key := []byte("1")
+		e := state.Entry{Hash: 1, Partition: s.ordinal(p.spec.Name)}
+		s.table.Apply(key, record.KeyHash(key), e)
+		if err := o.bury(p, s, burial{key: key, hash: record.KeyHash(key), known: e}, c.leave); err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		if of, at := dayOf(s.deletions(), now), dayOf(p.checkpoint().Deleted, now); of != c.want || at != c.want {
+			t.Errorf("%s: the day has %d deletions of the stream and %d of the partition", c.leave.Reason(), of, at)
+		}
 	}
 }

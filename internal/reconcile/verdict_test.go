@@ -48,7 +48,7 @@ func TestD2Mark(t *testing.T) {
 
 // TestD4Decide: what happens to one missing key.
 func TestD4Decide(t *testing.T) {
-	early, late := Prior{Found: noon.Add(51 * time.Minute)}, Prior{Found: noon.Add(50 * time.Minute)}
+	early, late := Prior{Found: noon.Add(51 * time.Minute), Believed: true}, Prior{Found: noon.Add(50 * time.Minute), Believed: true}
 	shown := Prior{Found: noon.Add(-time.Hour), Withheld: true}
 	small := Case{Listing: complete(7, 60), Agreed: 2, Listed: 90, Missing: 3, Guard: Guard{20, 0.05}, Levels: []Level{{"stream", 100, 0}}}
 	with := func(change func(*Case)) Case {
@@ -67,6 +67,7 @@ func TestD4Decide(t *testing.T) {
 		"first time":                         {small, Prior{}, Wait, false},
 		"second pass too early (D4)":         {small, early, Wait, false},
 		"second pass (D4)":                   {small, late, Delete, false},
+		"the first was not believed (D5)":    {small, Prior{Found: noon}, Wait, false},
 		"lookup (D4)":                        {with(func(c *Case) { c.Lookup = true }), Prior{}, Ask, false},
 		"first pass under a new print (P23)": {with(func(c *Case) { c.Agreed, c.Lookup = 1, true }), late, Wait, false},
 		"mended state deletes nothing (K8)":  {with(func(c *Case) { c.Damaged = true }), late, Wait, false},

@@ -212,6 +212,18 @@ func TestP12LateCommits(t *testing.T) {
 	}
 }
 
+// P12: a pass may stand still on its way, for a pause or a crash, and its cursor gets further than what was committed late behind
+// it. So the next one looks back from where that pass began.
+func TestP12LookbackFromWhereTheLastPassBegan(t *testing.T) {
+	s := &shop{things: []thing{{1, noon.Add(-time.Minute)}, {2, noon.Add(-33 * time.Minute)}, {3, noon.Add(-36 * time.Minute)}}, size: 100}
+	d := newDriver(t, bound(t, keysetStream, nil))
+	cp := cdc.Checkpoint{Cursor: at(-time.Minute), Since: noon.Add(-30 * time.Minute), Passes: 1}
+	got := d.pass(Partition{Name: "-"}, cp, 0, s.serve)
+	if got.err != nil || !slices.Contains(got.keys, "2") || slices.Contains(got.keys, "3") {
+		t.Errorf("%v %q, asked %q", got.err, got.keys, got.queries)
+	}
+}
+
 // P16: instants are compared, never strings, and the server's own text is sent back.
 func TestP16OffsetsThatChange(t *testing.T) {
 	rows := []string{

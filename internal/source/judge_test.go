@@ -108,3 +108,18 @@ func TestP11ParkedWitness(t *testing.T) {
 		t.Errorf("%v, %v, %d lookups", first.err, got.err, asked1)
 	}
 }
+
+// P17: a dead page token restarts the pass, a dead cursor begins a full one; the one is not taken for the other.
+func TestP17DeadTokenIsNoExpiredCursor(t *testing.T) {
+	src := bound(t, keysetStream+"    errors: [{status: 400, do: restart_pass}, {status: 422, do: expired}]\n", nil)
+	for status, remedy := range map[int]cdc.Remedy{400: cdc.Restart, 422: cdc.Expired, 410: cdc.Expired} {
+		got := newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{Cursor: at(-time.Minute), Passes: 1}, 0, func(asked) any {
+			return &fetch.Response{Status: status, Body: []byte(`{}`)}
+		})
+		want(t, got.err, remedy, "")
+	}
+	cp := Restart(cdc.Checkpoint{Cursor: "c", Anchor: "a", Start: "s", Began: noon, Passes: 3})
+	if cp.Cursor != "c" || cp.Anchor != "" || cp.Start != "" || !cp.Began.IsZero() || cp.Passes != 3 {
+		t.Errorf("a restarted pass goes on from %+v", cp)
+	}
+}

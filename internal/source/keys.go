@@ -60,16 +60,16 @@ func (t *keyTable) names() (known, later []string) {
 
 // form says what may stand under a key.
 type form struct {
-	shape   shape
+	shape   formShape
 	options []string  // a choice
 	of      []form    // either: one of them; a list or a map: its elements
 	in      *keyTable // a map with these keys
 }
 
-type shape uint8
+type formShape uint8
 
 const (
-	anything shape = iota // maps, lists and templates: a body
+	anything formShape = iota // maps, lists and templates: a body
 	textShape
 	templateShape
 	exprShape

@@ -97,7 +97,7 @@ func (f form) tables() []*keyTable {
 	return out
 }
 
-var shapeNames = map[shape]string{
+var shapeNames = map[formShape]string{
 	anything: "anything", textShape: "text", templateShape: "template", exprShape: "expression", placeShape: "path", booleanShape: "`true`, `false`",
 	integerShape: "whole number", numberShape: "number above 0", durationShape: "duration",
 }

@@ -111,7 +111,7 @@ func (g *schemaMaker) property(k *key) map[string]any {
 }
 
 // scalars are the types of what is no map and no list.
-var scalars = map[shape]any{
+var scalars = map[formShape]any{
 	textShape: "string", placeShape: "string", durationShape: "string", booleanShape: "boolean", integerShape: "integer", numberShape: "number",
 	// In YAML a template or an expression may come out as a number or a truth value.
 	templateShape: []string{"string", "number", "boolean"}, exprShape: []string{"string", "number", "boolean"},

@@ -148,6 +148,15 @@ func TestP10OpaqueEnds(t *testing.T) {
 	if same.err != nil || same.pages != 1 {
 		t.Errorf("an unchanged cursor ends the pass: %v %d", same.err, same.pages)
 	}
+	gap := newDriver(t, bound(t, opaqueStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		if q.query.Get("cursor") == "" {
+			return `{"loans":[],"cursor":"c1","hasMore":true}`
+		}
+		return `{"loans":[{"id":1}],"cursor":"c2","hasMore":false}`
+	})
+	if gap.err != nil || gap.pages != 2 || len(gap.keys) != 1 || gap.checkpoint.Cursor != "c2" {
+		t.Errorf("an empty page is no end where the answer says that there is more: %v %q", gap.err, gap.queries)
+	}
 	stuck := newDriver(t, bound(t, opaqueStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{Cursor: "x"}, 0, func(asked) any {
 		return `{"loans":[{"id":1}],"cursor":"x","hasMore":true}`
 	})

@@ -538,6 +538,27 @@ func TestD3SightingsSurviveAReopen(t *testing.T) {
 	}
 }
 
+// TestD3SightingOfAStagedRecord: what shows a staged record shows its key, whichever of its entries turns out to be committed.
+func TestD3SightingOfAStagedRecord(t *testing.T) {
+	table := newTable(t)
+	key, h := []byte("k"), record.KeyHash([]byte("k"))
+	unseen := func(when string) {
+		t.Helper()
+		for range table.Unseen(5, AnyPartition) {
+			t.Errorf("%s: it was seen in generation 5", when)
+		}
+	}
+	table.Apply(key, h, Entry{Hash: 1, Seen: 1})
+	table.Stage(1, key, h, Entry{Hash: 2, Seen: 2})
+	table.Stage(2, key, h, Entry{Hash: 3, Seen: 3})
+	table.Touch(key, h, record.RawHint{}, 5)
+	unseen("the committed entry")
+	table.Settle(1)
+	unseen("the older batch")
+	table.Drop()
+	unseen("the newer batch is lost")
+}
+
 // TestP14SuppressedRecordRaisesVersion: a newer version of the same content is remembered, an older one is not (8).
 func TestP14SuppressedRecordRaisesVersion(t *testing.T) {
 	table := newTable(t)

@@ -23,8 +23,10 @@ import (
 // environment variable says which of them is called.
 var rulesOff = flag.String("rules.off", "", "switch off what matches this pattern of ROOM/NAME in testdata/planted/rules, and expect the test that is named there to fail")
 
-// offVariable names the bug that is switched on.
-const offVariable = "TIDEMARK_RULE_OFF"
+const (
+	rulesFolder = "rules"
+	offVariable = "TIDEMARK_RULE_OFF" // names the bug that is switched on
+)
 
 // TestRulesHaveATest runs only with -rules.off: make rules-off.
 func TestRulesHaveATest(t *testing.T) {
@@ -33,7 +35,7 @@ func TestRulesHaveATest(t *testing.T) {
 	}
 	wanted := regexp.MustCompile(*rulesOff)
 	byRoom := map[string][]planted{}
-	for _, p := range plantedBugs(t, ruleBugs) {
+	for _, p := range plantedIn(t, rulesFolder) {
 		if wanted.MatchString(p.room + "/" + p.name) {
 			byRoom[p.room] = append(byRoom[p.room], p)
 		}
