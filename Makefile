@@ -12,6 +12,9 @@ PASSES ?= 2000
 HOURS ?= 10
 TOKENS ?= 100
 SEED ?= 1
+FUZZTIME ?= 30s
+FUZZ ?= .
+RULES ?= .
 LINT_VERSION := v2.15.0
 
 help: ## this list
@@ -41,6 +44,15 @@ sim-systems: ## HOURS=10 simulated hours of each of the four systems against its
 tokens-test: ## kill -9 at each step of a refresh of a token, TOKENS=100 times each, with grace of the server and without
 	$(GO) test -tags $(TAGS) -count=1 -v -timeout 2h ./internal/supervisor -run '^TestTokens$$' -tokens.seeds $(TOKENS)
 
+hostile: ## thousands of hostile answers through the real path: nothing lost, nothing moved, nothing leaked (HOSTILE_SEED=N)
+	deploy/hostile $(TAGS)
+
+fuzz: ## each fuzz target for FUZZTIME=30s; FUZZ=regexp chooses
+	deploy/fuzz $(FUZZTIME) '$(FUZZ)'
+
+rules-off: ## each rule's line is switched off in turn, and the test named beside it has to fail; RULES=regexp chooses
+	$(GO) test -tags $(TAGS) -count=1 -v -timeout 3h ./internal/supervisor -run '^TestRulesHaveATest$$' -rules.off '$(RULES)'
+
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
 
@@ -63,4 +75,4 @@ reference: ## docs/reference.md, every key of the language
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems tokens-test clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems tokens-test hostile fuzz rules-off clean

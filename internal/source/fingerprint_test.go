@@ -94,7 +94,7 @@ func TestD9CredentialIsPartOfTheListing(t *testing.T) {
 	if listing("one") == listing("another") {
 		t.Error("another credential reads the same listing")
 	}
-	if listing("one") != listing("one") {
+	if first, again := listing("one"), listing("one"); first != again {
 		t.Error("one credential reads two listings")
 	}
 }

@@ -54,11 +54,6 @@ func lists() []shape {
 	return slices.DeleteFunc(shapesOfAPIs(), func(s shape) bool { return s.name == "hydrated" || s.name == "offsets" || s.name == "overlap" })
 }
 
-// timed are the shapes whose cursor is a time.
-func timed() []shape {
-	return slices.DeleteFunc(shapesOfAPIs(), func(s shape) bool { return !s.timed })
-}
-
 // spoiled changes the text of an answer.
 func spoiled(f func(text string) string) tamper {
 	return func(a *reply, _ *http.Request) { a.body = []byte(f(string(a.body))) }
@@ -83,8 +78,8 @@ func cuts(t *testing.T) []attack {
 		{"inside a chunk", retryStream, 5, func(a *reply, n int) {
 			text := a.body
 			a.write = func(w http.ResponseWriter) {
-				w.Write(text[:n])           //nolint:errcheck // the connection is cut anyway
-				w.(http.Flusher).Flush()    //nolint:errcheck // as net/http's does
+				w.Write(text[:n]) //nolint:errcheck // the connection is cut anyway
+				w.(http.Flusher).Flush()
 				panic(http.ErrAbortHandler) // closes the connection
 			}
 		}},
@@ -439,10 +434,6 @@ func wrongPages(*testing.T) []attack {
 				},
 			})
 		}
-		other := shapeNamed("opaque")
-		if s.name == other.name {
-			other = shapeNamed("keyset")
-		}
 		for at := 1; at <= 2; at++ {
 			out = append(out, attack{
 				name: fmt.Sprintf("another stream's answer %d, %s", at, s.name), shape: s, at: at, fails: haltStream,
@@ -619,8 +610,27 @@ func foreignLinks(*testing.T) []attack {
 	return out
 }
 
+// badHeader is a header, or what stands in its place.
+type badHeader struct {
+	name, fails, says string
+	spoil             tamper
+}
+
 // headers are too many of them, too long, or not for us.
 func headers(*testing.T) []attack {
+	var out []attack
+	for _, k := range slices.Concat(floods(), badHeaders()) {
+		for _, s := range named("keyset", "snapshot", "opaque", "hydrated") {
+			for at := 1; at <= 2; at++ {
+				out = append(out, attack{name: fmt.Sprintf("%s, answer %d, %s", k.name, at, s.name), shape: s, at: at, fails: k.fails, says: k.says, spoil: k.spoil, parks: -1})
+			}
+		}
+	}
+	return out
+}
+
+// floods are too many headers, or headers too long.
+func floods() []badHeader {
 	flood := func(n, size int) tamper {
 		return func(a *reply, _ *http.Request) {
 			for i := range n {
@@ -628,13 +638,7 @@ func headers(*testing.T) []attack {
 			}
 		}
 	}
-	raw := func(text string) tamper {
-		return func(a *reply, _ *http.Request) { a.write = func(w http.ResponseWriter) { shout(w, text) } }
-	}
-	kinds := []struct {
-		name, fails, says string
-		spoil             tamper
-	}{
+	return []badHeader{
 		{"100 of them", "", "", flood(100, 10)},
 		{"10,000 of them", retryStream, "header", flood(10_000, 100)},
 		{"one of 100 KB", retryStream, "header", flood(1, 100_000)},
@@ -663,6 +667,15 @@ func headers(*testing.T) []attack {
 				rave(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", "1;x=xxxxxxxxxxxxxxxx\r\n \r\n")
 			}
 		}},
+	}
+}
+
+// badHeaders are no headers, or not those of an answer that is for us.
+func badHeaders() []badHeader {
+	raw := func(text string) tamper {
+		return func(a *reply, _ *http.Request) { a.write = func(w http.ResponseWriter) { shout(w, text) } }
+	}
+	return []badHeader{
 		{"no HTTP", retryStream, "", raw("SSH-2.0-OpenSSH_9.6\r\n")},
 		{"nothing", anyhow, "", raw("")}, // on a connection that was used before net/http asks again by itself
 		{"a colour", retryStream, "", raw("HTTP/1.1 200 OK\r\nX-Colour: \x1b[31m\r\n\r\n{}")},
@@ -689,15 +702,6 @@ func headers(*testing.T) []attack {
 		{"identity", "", "", func(a *reply, _ *http.Request) { a.header.Set("Content-Encoding", "identity") }},
 		{"a cookie", "", "", func(a *reply, _ *http.Request) { a.header.Set("Set-Cookie", "session=x; Domain=evil.test") }},
 	}
-	var out []attack
-	for _, k := range kinds {
-		for _, s := range named("keyset", "snapshot", "opaque", "hydrated") {
-			for at := 1; at <= 2; at++ {
-				out = append(out, attack{name: fmt.Sprintf("%s, answer %d, %s", k.name, at, s.name), shape: s, at: at, fails: k.fails, says: k.says, spoil: k.spoil, parks: -1})
-			}
-		}
-	}
-	return out
 }
 
 // echoes quote the credential back at us, wherever an answer can say something.
@@ -785,15 +789,15 @@ func slow(*testing.T) []attack {
 		"never an answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"never a body": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
-			w.(http.Flusher).Flush() //nolint:errcheck // as net/http's does
+			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		},
 		"a byte a second": func(w http.ResponseWriter, r *http.Request) {
 			for tick := time.NewTicker(time.Second); ; {
 				select {
 				case <-tick.C:
-					w.Write([]byte(" "))     //nolint:errcheck // the client gives up at some time
-					w.(http.Flusher).Flush() //nolint:errcheck // as net/http's does
+					w.Write([]byte(" ")) //nolint:errcheck // the client gives up at some time
+					w.(http.Flusher).Flush()
 				case <-r.Context().Done():
 					tick.Stop()
 					return
@@ -867,8 +871,8 @@ func skews(*testing.T) []attack {
 // campaigns are several attacks on one pass after the other, drawn by the seed.
 func campaigns(t *testing.T) []attack {
 	pool := map[string][]attack{}
-	for _, make := range []func(*testing.T) []attack{cuts, badRecords, badEnvelopes, badSignals, wrongPages, statuses, redirects, headers, skews} {
-		for _, a := range make(t) {
+	for _, kind := range []func(*testing.T) []attack{cuts, badRecords, badEnvelopes, badSignals, wrongPages, statuses, redirects, headers, skews} {
+		for _, a := range kind(t) {
 			if a.also == nil {
 				pool[a.shape.name] = append(pool[a.shape.name], a)
 			}

@@ -193,11 +193,6 @@ func partsAnswer(q url.Values, rows []string, h http.Header) string {
 	}
 }
 
-func shapeNamed(name string) shape {
-	all := shapesOfAPIs()
-	return all[slices.IndexFunc(all, func(s shape) bool { return s.name == name })]
-}
-
 // reply is an honest answer on its way, to be spoiled.
 type reply struct {
 	status int
@@ -343,7 +338,7 @@ func pour(w http.ResponseWriter, most, length int64, compress bool, head, fill, 
 	if compress {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
-		defer z.Close()
+		defer z.Close() //nolint:errcheck // whoever hung up is gone
 		out = z
 	}
 	chunk := []byte(strings.Repeat(fill, 1+(64<<10)/len(fill)))
@@ -384,7 +379,7 @@ func squeeze(text []byte) []byte {
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	z.Write(text) //nolint:errcheck // a Buffer takes everything
-	z.Close()
+	z.Close()     //nolint:errcheck // a Buffer takes everything
 	return b.Bytes()
 }
 

@@ -301,7 +301,12 @@ func (r *Request) Split(pos *Position, resp *fetch.Response, known func(stream i
 	if err != nil {
 		page.Records, page.Checkpoint, page.Done = page.Records[:0], nil, false
 	}
-	return err
+	for i := 0; page.Parked > 0 && i < len(page.Records); i++ {
+		if rec := &page.Records[i]; rec.Err != nil {
+			rec.Err = resp.Veil(rec.Err)
+		}
+	}
+	return resp.Veil(err)
 }
 
 // open makes the splitter ready for one page.

@@ -227,7 +227,8 @@ func (a *adversary) choose(view string) *telling {
 		}
 	}
 	for _, l := range a.lies {
-		if l.of(view) && l.since.IsZero() && l.N <= a.walked && !slices.Contains(lookups, l.Do) && a.begin(l, view) {
+		if l.of(view) && l.since.IsZero() && l.N <= a.walked && !slices.Contains(lookups, l.Do) {
+			a.begin(l, view)
 			a.told[l.Do]++
 			return l
 		}
@@ -236,7 +237,7 @@ func (a *adversary) choose(view string) *telling {
 }
 
 // begin chooses whom a lie conceals. Where nothing would betray it, nobody is concealed twice.
-func (a *adversary) begin(l *telling, view string) bool {
+func (a *adversary) begin(l *telling, view string) {
 	l.since, l.victims = time.Now(), map[string]bool{}
 	rows := a.rows(view)
 	size := a.plot.Page
@@ -251,7 +252,7 @@ func (a *adversary) begin(l *telling, view string) bool {
 	case "stale replica":
 		rows = a.age()
 	default:
-		return true
+		return
 	}
 	for _, t := range rows {
 		key := a.keyOf(&t)
@@ -268,7 +269,6 @@ func (a *adversary) begin(l *telling, view string) bool {
 			l.strange = append(l.strange, t)
 		}
 	}
-	return true
 }
 
 // age makes the replica that is behind, and returns what it does not know yet.

@@ -271,12 +271,13 @@ func (b *bazaar) play() {
 // rest waits until two complete listings of every partition have confirmed what is gone, lets what is withheld go, and waits
 // until contents have come to rest too.
 func (b *bazaar) rest() {
-	if !b.plot.listed() { // what upstream declares deleted is read by the next passes
+	switch {
+	case !b.plot.listed(): // what upstream declares deleted is read by the next passes
 		<-time.After(10*b.plot.Interval + 10*time.Minute)
 		b.result.Settled = time.Now()
-	} else if !b.await("two complete listings after the calm", b.confirmed) || !b.await("the lookups", b.asked) {
+	case !b.await("two complete listings after the calm", b.confirmed) || !b.await("the lookups", b.asked):
 		return
-	} else {
+	default:
 		b.result.Settled = time.Now()
 	}
 	// More than two listings: what a backup brought back is published when two passes agree and a third one shows it (P14).

@@ -313,10 +313,10 @@ func (h *harbour) anew() {
 	}
 }
 
-func (h *harbour) await(what string, is func() bool) bool {
+func (h *harbour) await(what string, is func() bool) {
 	for deadline := time.Now().Add(4 * time.Hour); time.Now().Before(deadline); <-time.After(2 * time.Second) {
 		if is() {
-			return true
+			return
 		}
 	}
 	h.mu.Lock()
@@ -327,7 +327,6 @@ func (h *harbour) await(what string, is func() bool) bool {
 	} else {
 		h.result.note("waited for %s, and nothing runs", what)
 	}
-	return false
 }
 
 // sail lets the system live under faults for so long, and then for a while without; then everything rests.
