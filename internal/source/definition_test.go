@@ -227,7 +227,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// FuzzParse proves that no text makes the language panic, and that every refusal says where.
+// FuzzParse proves that no text makes the language panic, that every refusal says where, and that what is taken binds or says why
+// not.
 func FuzzParse(f *testing.F) {
 	for _, dir := range []string{"catalog/*.yaml", "testdata/bad/*.yaml", "testdata/good/*.yaml"} {
 		files, err := filepath.Glob(dir)
@@ -249,6 +250,7 @@ func FuzzParse(f *testing.F) {
 				t.Error("a definition without a name or a stream was taken")
 			}
 			_, _ = d.Bind("c", nil, Overrides{}) // it must not panic either; settings may be missing
+			binds(t, d)
 			return
 		}
 		var problems Problems

@@ -3,6 +3,7 @@ package source
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -239,12 +240,23 @@ func TestNextLink(t *testing.T) {
 	}
 }
 
+// FuzzNextLink proves that a Link header's target is taken from the header as it stands, and that the address it leads to is
+// one: absolute, and what it stays when it is read again. That it lies at the API is for fetch to see.
 func FuzzNextLink(f *testing.F) {
 	f.Add(`<https://a/b>; rel="next", <c>; rel=last`)
 	f.Add(`<a>; x="\"`)
 	f.Fuzz(func(t *testing.T, line string) {
-		if got := nextLink(http.Header{"Link": {line}}); !strings.Contains(line, got) {
+		got := nextLink(http.Header{"Link": {line}})
+		if !strings.Contains(line, got) {
 			t.Errorf("%q is not in %q", got, line)
+		}
+		link, err := resolve("https://api.test/v1/things?page=1", got)
+		if err != nil {
+			return
+		}
+		again, err := resolve(link, link)
+		if u, err2 := url.Parse(link); err != nil || again != link || err2 != nil || u.Scheme == "" || u.Fragment != "" {
+			t.Errorf("%q leads to %q, and that to %q: %v %v", got, link, again, err, err2)
 		}
 	})
 }
