@@ -41,7 +41,7 @@ func FuzzPage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, which uint8, text []byte, at uint16) {
 		s := shapes[int(which)%len(shapes)]
-		src := hostileSource(t, s, "")
+		src := hostileSource(t, s)
 		split := func(text []byte) (*Page, error) {
 			pos, err := src.Requests[0].Begin(Partition{Name: cdc.NoPartition}, knownCursor(s), noon)
 			if err != nil {
@@ -113,7 +113,7 @@ func FuzzCursor(f *testing.F) {
 	shapes := []shape{shapeNamed("keyset"), shapeNamed("numbers"), shapeNamed("opaque"), shapeNamed("sequence")}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, s := range shapes {
-			r := hostileSource(t, s, "").Requests[0]
+			r := hostileSource(t, s).Requests[0]
 			pos, err := r.Begin(Partition{Name: cdc.NoPartition}, cdc.Checkpoint{Cursor: text, Passes: 1}, noon)
 			if err == nil {
 				err = composed(t, s, r, &pos, text)

@@ -73,7 +73,7 @@ func courseOf(t *testing.T, s shape) *course {
 	}
 	h := serveHostile(t, s, hostileKnown)
 	client := hostileClient(t, h, nil)
-	src := hostileSource(t, s, "")
+	src := hostileSource(t, s)
 	idle := func() {}
 	first := hostileTrip(t.Context(), src, client, cdc.Checkpoint{}, nil, 0, idle)
 	if first.err != nil || !first.done || len(first.published) != hostileKnown {
@@ -156,7 +156,7 @@ func (a *attack) spoils(h *hostileServer) {
 // campaign carries out the rounds, with one source and one client, and then an honest pass.
 func (a *attack) campaign(t *testing.T, c *course) {
 	h := serveHostile(t, a.shape, hostileRows)
-	src, client := hostileSource(t, a.shape, ""), hostileClient(t, h, nil)
+	src, client := hostileSource(t, a.shape), hostileClient(t, h, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var trips []*trip
@@ -181,7 +181,7 @@ func (a *attack) campaign(t *testing.T, c *course) {
 
 func (a *attack) carry(t *testing.T, c *course) {
 	h := serveHostile(t, a.shape, hostileRows)
-	src := hostileSource(t, a.shape, "")
+	src := hostileSource(t, a.shape)
 	src.SetLimits(a.limits)
 	a.spoils(h)
 	ctx := t.Context()
@@ -203,7 +203,7 @@ func (a *attack) carry(t *testing.T, c *course) {
 		t.Error(where)
 	}
 	h.tampers(nil)
-	healed := hostileTrip(t.Context(), hostileSource(t, a.shape, ""), hostileClient(t, h, nil), got.committed, got.recent, 0, func() {})
+	healed := hostileTrip(t.Context(), hostileSource(t, a.shape), hostileClient(t, h, nil), got.committed, got.recent, 0, func() {})
 	agrees(t, h, a.also, &got, &healed)
 }
 

@@ -383,15 +383,21 @@ func squeeze(text []byte) []byte {
 	return b.Bytes()
 }
 
+var definitions sync.Map // by the shape's name; a Definition may be shared
+
 // hostileSource binds a shape's stream.
-func hostileSource(t *testing.T, s shape, extra string) *Source {
+func hostileSource(t *testing.T, s shape) *Source {
 	t.Helper()
-	text := "source: hostile\nbase_url: " + hostileAPI + "\nauthenticator: {type: none}\nstreams:\n  things:\n" + s.stream + extra
-	def, err := Parse("hostile.yaml", []byte(text))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
+	def, ok := definitions.Load(s.name)
+	if !ok {
+		text := "source: hostile\nbase_url: " + hostileAPI + "\nauthenticator: {type: none}\nstreams:\n  things:\n" + s.stream
+		parsed, err := Parse("hostile.yaml", []byte(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		def, _ = definitions.LoadOrStore(s.name, parsed)
 	}
-	src, err := def.Bind("c", nil, Overrides{})
+	src, err := def.(*Definition).Bind("c", nil, Overrides{})
 	if err != nil {
 		t.Fatal(err)
 	}
