@@ -14,7 +14,6 @@ TOKENS ?= 100
 SEED ?= 1
 FUZZTIME ?= 30s
 FUZZ ?= .
-RULES ?= .
 LINT_VERSION := v2.15.0
 
 help: ## this list
@@ -50,8 +49,11 @@ hostile: ## thousands of hostile answers through the real path: nothing lost, no
 fuzz: ## each fuzz target for FUZZTIME=30s; FUZZ=regexp chooses
 	deploy/fuzz $(FUZZTIME) '$(FUZZ)'
 
-rules-off: ## each rule's line is switched off in turn, and the test named beside it has to fail; RULES=regexp chooses
-	$(GO) test -tags $(TAGS) -count=1 -v -timeout 3h ./internal/supervisor -run '^TestRulesHaveATest$$' -rules.off '$(RULES)'
+rules: ## docs/rules.md: where each rule is enforced, which tests name it, and what switches it off
+	$(GO) test -run '^TestRulesPageIsTrue$$' ./cmd/connector -rules.write
+
+rules-off: ## switch every rule off, or RULE=P3, and see its tests fail
+	$(GO) test -tags $(TAGS) -timeout 0 -parallel 8 -v -run '^TestRulesHaveATest$$' ./internal/supervisor -rules.off '/$(RULE)$(if $(RULE),-)'
 
 bench: ## this machine's limits and ours, side by side
 	$(GO) test -run '^$$' -bench . -benchtime 2s ./internal/record ./internal/state ./internal/codec ./internal/capture
@@ -75,4 +77,4 @@ reference: ## docs/reference.md, every key of the language
 clean: ## what was built and cached here
 	rm -rf bin $(CACHE)
 
-.PHONY: help build demo test test-kafka kill-test sim-deletions bench cost lint vuln reference sim-systems tokens-test hostile fuzz rules-off clean
+.PHONY: help build demo test test-kafka kill-test sim-deletions sim-systems tokens-test hostile fuzz rules rules-off bench cost lint vuln reference clean

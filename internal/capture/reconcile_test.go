@@ -73,8 +73,8 @@ func (c *connector) listings(n int) {
 	})
 }
 
-// TestD4SecondPassConfirms: what two complete listings of a snapshot do not show is deleted, with reason, generation and the
-// time it was last seen; a record that comes back is created.
+// TestD4SecondPassConfirms: what two complete listings of a snapshot, which every pass of it is (D10), do not show is deleted, with
+// reason, generation and the time it was last seen; a record that comes back is created.
 func TestD4SecondPassConfirms(t *testing.T) {
 	b := lay(t)
 	shop, config := b.shelf(dated(30)...)

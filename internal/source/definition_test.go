@@ -16,7 +16,7 @@ import (
 )
 
 // TestBadDefinitions proves that whatever is wrong is refused, all of it at once, with its place: each file of testdata/bad
-// says at its end what is expected.
+// says at its end what is expected. Among it is a log feed that is to be reconciled (D1).
 func TestBadDefinitions(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(files) < 40 {

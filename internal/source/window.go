@@ -10,7 +10,7 @@ import (
 // from is the beginning of the pass; a zero until is open, and the last pane is.
 type pane struct{ from, until mark }
 
-// ahead returns the pane that begins at from: its end lies at or before limit, or else is open.
+// ahead returns the pane that begins at from: its end lies at or before limit, or else is open (P15).
 func (inc *incremental) ahead(from mark, limit time.Time) mark {
 	if end := from.at.Add(inc.window); inc.window > 0 && !from.isZero() && !end.After(limit) {
 		return inc.mark(end)
@@ -29,8 +29,8 @@ func (p *Position) openWindows() {
 	p.pane = p.opening
 }
 
-// slide goes on with the next window, or reports that the last one was read. An empty window is like any other. Rows that moved
-// were looked for within each window; the record on its border is in both.
+// slide goes on with the next window, or reports that the last one was read. An empty window is like any other (P15). Rows
+// that moved were looked for within each window; the record on its border is in both.
 func (s *splitter) slide(next *Position) (end bool, err error) {
 	inc := s.request.incremental
 	if inc == nil || inc.window == 0 {

@@ -44,7 +44,10 @@ func TestRulesHaveATest(t *testing.T) {
 		t.Run(path.Base(room), func(t *testing.T) {
 			binary := buildWith(t, room, switchable(t, byRoom[room]))
 			for _, p := range byRoom[room] {
-				t.Run(p.name, func(t *testing.T) { p.switchOff(t, binary) })
+				t.Run(p.name, func(t *testing.T) {
+					t.Parallel() // most of the time they wait for what does not come
+					p.switchOff(t, binary)
+				})
 			}
 		})
 	}
