@@ -347,6 +347,9 @@ func TestK14EveryErrorOfTheEndReopens(t *testing.T) {
 		if got, want := errors.Is(err, ErrFenced), fenced(refusal); got != want {
 			t.Errorf("%v: fenced %v, want %v", refusal.Message, got, want)
 		}
+		if !s.closing.Load() {
+			t.Errorf("%v: the session can still be used", refusal.Message)
+		}
 	}
 }
 

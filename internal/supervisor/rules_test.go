@@ -166,6 +166,15 @@ func callOf(f *ast.FuncDecl, other string) (string, error) {
 			arguments = append(arguments, "_")
 		}
 	}
+	if f.Type.TypeParams != nil {
+		var types []string
+		for _, field := range f.Type.TypeParams.List {
+			for _, name := range field.Names {
+				types = append(types, name.Name)
+			}
+		}
+		other += "[" + strings.Join(types, ", ") + "]"
+	}
 	if f.Recv != nil {
 		if len(f.Recv.List[0].Names) == 0 {
 			return "", fmt.Errorf("the receiver of %s has no name", f.Name.Name)
