@@ -286,8 +286,10 @@ func (v *voyage) tally() string {
 			passes += len(p)
 		}
 	}
-	return fmt.Sprintf("%v virtual, %d requests, %d states, %d events, %d tombstones, %d withheld, %d passes, %d complete listings, %d crashes, %d halts, %d of the wire, %d windows of lies, %d passes judged, struck %v",
-		v.Virtual.Round(time.Second), v.Stats.Requests, states, events, deleted, withheld, v.Passes, v.Listings, v.Crashes, len(v.Halts), len(v.Fired), v.Windows, passes, v.Stats.Struck)
+	return fmt.Sprintf("%v virtual, %d requests, %d states, %d events, %d tombstones, %d withheld, %d passes (%d of the calm), ",
+		v.Virtual.Round(time.Second), v.Stats.Requests, states, events, deleted, withheld, v.Passes, passes) +
+		fmt.Sprintf("%d complete listings, %d crashes, %d halts, %d faults of the wire, %d times lies, struck %v",
+			v.Listings, v.Crashes, len(v.Halts), len(v.Fired), v.Windows, v.Stats.Struck)
 }
 
 func (v *voyage) save(path string) error {

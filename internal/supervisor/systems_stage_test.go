@@ -358,7 +358,7 @@ func (h *harbour) sail(trouble, calm time.Duration) {
 // trouble plants honest faults by the minute, and lies whenever every partition has been listed in full and in truth since the
 // last ones: what two listings in a row deny is gone for whoever asks (D9).
 func (h *harbour) trouble(d time.Duration) {
-	m := &mischief{playedSystem: h.system, random: rand.New(rand.NewPCG(uint64(h.result.Seed), 0x515))}
+	m := &mischief{playedSystem: h.system, random: rand.New(rand.NewPCG(uint64(h.result.Seed), uint64(len(h.system.name))))}
 	m.turn = m.random.IntN(len(tellTales))
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		m.minute(h.up, h.plan)

@@ -414,7 +414,8 @@ func (k *keeper) collect() {
 		h.Letters = append(h.Letters, string(r.Key))
 		return nil
 	})
-	if strange := slices.DeleteFunc(slices.Clone(h.Halts), func(l string) bool { return strings.Contains(l, "invalid_grant") && strings.Contains(l, "crm") }); len(strange) > 0 {
+	expected := func(halt string) bool { return strings.Contains(halt, "invalid_grant") && strings.Contains(halt, "crm") }
+	if strange := slices.DeleteFunc(slices.Clone(h.Halts), expected); len(strange) > 0 {
 		h.note("halted for another reason than its grant, or another connection: %q", strange)
 	}
 }
