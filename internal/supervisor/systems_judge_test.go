@@ -26,6 +26,7 @@ type voyage struct {
 	System   string
 	Seed     int64
 	Calm     time.Time // from here on nothing is wrong
+	Polled   time.Time // until here, of streams with a lookback, only polls have found what changed since
 	Crashes  int
 	Windows  int // of lies
 	Passes   int64
@@ -39,6 +40,7 @@ type voyage struct {
 type told struct {
 	Log, Split, Opaque bool
 	Passes             map[string][]judge.Pass // by partition
+	Times              []time.Time             // of its events
 	Owners             map[string]bool         // of a log: whether the record that it belongs to is there
 }
 
@@ -56,8 +58,12 @@ func (h *harbour) collect() {
 		for _, st := range r.Streams {
 			s := v.stream("c/" + st.Name)
 			s.Rules, s.States = st.Rules, truths(h.up, h.system.streams[st.Name])
-			v.Told[st.Name] = h.tell(r, st, s)
-			v.read(o, o.EventsTopic("c", st.Name), s.event)
+			t := h.tell(r, st, s)
+			v.Told[st.Name] = t
+			v.read(o, o.EventsTopic("c", st.Name), func(r kafka.Record) error {
+				t.Times = append(t.Times, r.At)
+				return s.event(r)
+			})
 		}
 	}
 	v.read(o, o.OffsetsTopic(), v.offset)
@@ -143,7 +149,7 @@ func (v *voyage) judge() []string {
 		if t.Log {
 			wrong = s.log(t)
 		} else {
-			wrong = s.content(t, v.Waiting[s.Name])
+			wrong = s.content(t, v.Waiting[s.Name], v.Polled)
 		}
 		for _, w := range append(wrong, s.stored(v.Owners["c"])...) {
 			found = append(found, s.Name+": "+w)
@@ -172,15 +178,16 @@ func (v *voyage) halted(what string) {
 	v.Halts = append(v.Halts, time.Now().UTC().Format(time.RFC3339)+" "+what)
 }
 
-// content judges a stream partition by partition. A deletion that is withheld is listed as such (D5), and not demanded.
-func (s *streamHistory) content(t *told, waiting map[string]string) (found []string) {
+// content judges a stream partition by partition. A deletion that is withheld is listed as such (D5), and not demanded. What stood
+// while two passes covered it has to be there when the polls end, before a listing could have found it.
+func (s *streamHistory) content(t *told, waiting map[string]string, polled time.Time) (found []string) {
 	partition := func(key string) string {
 		if t.Split {
 			return partitionOf(key)
 		}
 		return ""
 	}
-	states, events, names := map[string][]judge.State{}, map[string][]judge.Event{}, map[string]bool{}
+	states, events, early, names := map[string][]judge.State{}, map[string][]judge.Event{}, map[string][]judge.Event{}, map[string]bool{}
 	last := map[string]int{}
 	for i, x := range s.States {
 		last[x.Key] = i
@@ -192,17 +199,28 @@ func (s *streamHistory) content(t *told, waiting map[string]string) (found []str
 		states[partition(x.Key)] = append(states[partition(x.Key)], x)
 		names[partition(x.Key)] = true
 	}
-	for _, e := range s.Events {
-		events[partition(e.Key)] = append(events[partition(e.Key)], e)
-		names[partition(e.Key)] = true
+	for i, e := range s.Events {
+		name := partition(e.Key)
+		events[name], names[name] = append(events[name], e), true
+		if t.Opaque || t.Times[i].Before(polled) {
+			early[name] = append(early[name], e)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		v, err := judge.Judge(s.Rules, states[name], events[name], judge.Options{AtRest: true, Deletions: true, Ops: true, Passes: t.Passes[name], Examples: 3})
-		switch {
-		case err != nil:
-			found = append(found, err.Error())
-		case !v.Clean():
-			found = append(found, fmt.Sprintf("partition %q: %s\n\t%s", name, v, strings.Join(v.Examples, "\n\t")))
+		for when, o := range map[string]judge.Options{
+			"at rest": {AtRest: true, Deletions: true, Ops: true, Examples: 3}, "by its passes": {Passes: t.Passes[name], Examples: 3},
+		} {
+			heard := events[name]
+			if !o.AtRest {
+				heard = early[name]
+			}
+			v, err := judge.Judge(s.Rules, states[name], heard, o)
+			switch {
+			case err != nil:
+				found = append(found, err.Error())
+			case !v.Clean():
+				found = append(found, fmt.Sprintf("partition %q, %s: %s\n\t%s", name, when, v, strings.Join(v.Examples, "\n\t")))
+			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(waiting)) {

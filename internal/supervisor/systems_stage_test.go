@@ -39,8 +39,10 @@ type harbour struct {
 	result  *voyage
 
 	end, ended chan struct{}
+	again      chan struct{} // the process is started again, in order
 	mu         sync.Mutex
 	now        *capture.Connection // nil: down
+	every      time.Duration       // reconciliation; 0: as the definition has it
 	calm       bool
 	walks      map[string]*walks // by request/partition
 }
@@ -62,8 +64,8 @@ func embark(t testing.TB, system *playedSystem, seed int64) *harbour {
 	o.Seed, o.Skew = seed, time.Duration(seed%7-3)*time.Second
 	h := &harbour{
 		t: t, system: system, up: system.build(o), network: &kfake.VirtualNetwork{}, log: &logbook{}, served: make(chan struct{}),
-		plan: &plan{counts: map[string]int{}}, end: make(chan struct{}), ended: make(chan struct{}), walks: map[string]*walks{},
-		result: &voyage{System: system.name, Seed: seed},
+		plan: &plan{counts: map[string]int{}}, end: make(chan struct{}), ended: make(chan struct{}), again: make(chan struct{}, 1),
+		every: system.every, walks: map[string]*walks{}, result: &voyage{System: system.name, Seed: seed},
 	}
 	var err error
 	h.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(h.network.Listen),
@@ -105,6 +107,9 @@ func (h *harbour) bind() (*source.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	every := h.every
+	h.mu.Unlock()
 	chosen := map[string]source.StreamOverride{}
 	for _, r := range whole.Requests {
 		for _, st := range r.Streams {
@@ -113,7 +118,7 @@ func (h *harbour) bind() (*source.Source, error) {
 			}
 			o := source.StreamOverride{}
 			if st.Reconcile.Every > 0 {
-				o.ReconcileEvery = h.system.every
+				o.ReconcileEvery = every
 			}
 			chosen[st.Name] = o
 			request := chosen[r.Name]
@@ -204,10 +209,20 @@ func (h *harbour) watch(c *capture.Connection, link *link, done chan error) (dow
 			if h.observe(st); n%10 == 9 && h.halts(st) {
 				return time.Second, false
 			}
+		case <-h.again:
+			return time.Second, false
 		case <-h.end:
 			return 0, true
 		}
 	}
+}
+
+// reconcile starts the process again with another interval of reconciliation.
+func (h *harbour) reconcile(every time.Duration) {
+	h.mu.Lock()
+	h.every = every
+	h.mu.Unlock()
+	h.again <- struct{}{}
 }
 
 func (h *harbour) look(c *capture.Connection) capture.Status {
@@ -341,6 +356,9 @@ func (h *harbour) sail(trouble, calm time.Duration) {
 	h.up.Heal()
 	h.anew()
 	h.await("two listings after the faults", func() bool { return h.listed(2) })
+	if !h.system.opaque {
+		h.reconcile(0) // what a lookback has to find, no listing finds for it
+	}
 	h.mu.Lock()
 	h.calm, h.result.Calm = true, time.Now()
 	h.mu.Unlock()
@@ -348,6 +366,13 @@ func (h *harbour) sail(trouble, calm time.Duration) {
 	h.up.Freeze()
 	stop()
 	busy.Wait()
+	<-time.After(3*h.system.poll + time.Minute)
+	h.mu.Lock()
+	h.calm, h.result.Polled = false, time.Now()
+	h.mu.Unlock()
+	if !h.system.opaque {
+		h.reconcile(h.system.every)
+	}
 	h.rest()
 	close(h.end)
 	<-h.ended

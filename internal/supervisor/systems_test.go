@@ -34,7 +34,7 @@ func TestSystems(t *testing.T) {
 		}
 		return
 	}
-	trouble, calm := 16*time.Minute, 5*time.Minute
+	trouble, calm := 15*time.Minute, 8*time.Minute
 	if *sysHours > 0 {
 		trouble, calm = time.Duration(*sysHours*float64(time.Hour)), 30*time.Minute
 	}
