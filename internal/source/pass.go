@@ -90,7 +90,7 @@ type Position struct {
 	total      int64     // what the listing says of its size (D1), where totalled
 	totalled   bool
 	deep       bool  // the lower end is deep_lookback's (P12)
-	doubts     int   // how often previous was asked for again
+	doubts     int   // how often previous was asked for again, for the page that is next
 	logins     int64 // of the first answer: another count is another login (D2)
 	pages      int
 	rows       int // records of the pass so far

@@ -110,6 +110,31 @@ func TestD2ReloginAgainAndAgainEnds(t *testing.T) {
 	}
 }
 
+// D2: a listing that outlives its sessions is complete, where the page before shows the same under each new login, also where the
+// session ends again while that is asked for.
+func TestD2ListingOutlivesItsSessions(t *testing.T) {
+	logins, last, asides := int64(0), "", map[string]bool{}
+	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		page := q.query.Get("page")
+		resp := &fetch.Response{Status: 200, Body: fmt.Appendf(nil, `{"data":[{"id":%s}]}`, page)}
+		switch {
+		case page == "9":
+			resp.Body = []byte(`{"data":[]}`)
+		case page != last && !asides[page]: // the session ends at each page once, and at each repetition of the one before
+			logins++
+			asides[page], resp.Relogin = true, true
+		case page < last:
+			logins++
+			resp.Relogin = true
+		}
+		last, resp.Logins = page, logins
+		return resp
+	})
+	if got.err != nil || !got.complete || len(got.keys) != 8 || logins < 8 {
+		t.Errorf("%v: complete %v, keys %q, %d logins", got.err, got.complete, got.keys, logins)
+	}
+}
+
 // D2: who logged in again in the middle of a listing may see other records.
 func TestReloginIsNotComplete(t *testing.T) {
 	got := newDriver(t, bound(t, snapshotStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {

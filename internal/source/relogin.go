@@ -12,6 +12,7 @@ type lastPage struct {
 
 // show notes the page that was just split, as long as the pass may still turn out complete.
 func (s *splitter) show(next *Position) {
+	next.doubts = 0
 	if !next.full || s.page.Done {
 		next.previous = nil
 		return
@@ -45,12 +46,13 @@ func (s *splitter) doubt(next *Position) {
 	next.resume, next.stage = next.stage, repeating
 }
 
-// repeated compares the page before with what it showed under the old login; then the page that was put aside is asked for.
+// repeated compares the page before with what it showed under the old login; then the page that was put aside is asked for. The
+// answer may have come with another new login, if the session ended again meanwhile: it is that one's word then.
 func (s *splitter) repeated(next *Position) error {
 	if err := s.scan(); err != nil {
 		return err
 	}
-	if s.resp.Relogin || s.resp.Logins != s.pos.logins || s.sum() != s.pos.previous.sum {
+	if next.logins = s.resp.Logins; s.sum() != s.pos.previous.sum {
 		next.spoil("it was logged in anew while it was read, and the page before shows other records now")
 	}
 	s.page.Records, s.page.Parked, s.pending = s.page.Records[:0], 0, s.pending[:0]
