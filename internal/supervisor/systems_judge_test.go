@@ -39,6 +39,7 @@ type voyage struct {
 // told is what is known of a stream beside its history.
 type told struct {
 	Log, Split, Opaque bool
+	Child              bool                    // of the stream events
 	Passes             map[string][]judge.Pass // by partition
 	Times              []time.Time             // of its events
 	Owners             map[string]bool         // of a log: whether the record that it belongs to is there
@@ -75,7 +76,7 @@ func (h *harbour) collect() {
 }
 
 func (h *harbour) tell(r *source.Request, st *source.Stream, s *streamHistory) *told {
-	out := &told{Log: st.LogFeed, Opaque: h.system.opaque, Passes: map[string][]judge.Pass{}, Owners: map[string]bool{}}
+	out := &told{Log: st.LogFeed, Child: r.Lineage() != nil, Opaque: h.system.opaque, Passes: map[string][]judge.Pass{}, Owners: map[string]bool{}}
 	for name, w := range h.walks {
 		request, partition, _ := strings.Cut(name, "/")
 		if request != r.Name {
@@ -149,7 +150,7 @@ func (v *voyage) judge() []string {
 		if t.Log {
 			wrong = s.log(t)
 		} else {
-			wrong = s.content(t, v.Waiting[s.Name], v.Polled)
+			wrong = s.content(t, v)
 		}
 		for _, w := range append(wrong, s.stored(v.Owners["c"])...) {
 			found = append(found, s.Name+": "+w)
@@ -178,9 +179,11 @@ func (v *voyage) halted(what string) {
 	v.Halts = append(v.Halts, time.Now().UTC().Format(time.RFC3339)+" "+what)
 }
 
-// content judges a stream partition by partition. A deletion that is withheld is listed as such (D5), and not demanded. What stood
-// while two passes covered it has to be there when the polls end, before a listing could have found it.
-func (s *streamHistory) content(t *told, waiting map[string]string, polled time.Time) (found []string) {
+// content judges a stream partition by partition. A deletion that is withheld is listed as such (D5), and not demanded, nor are
+// those that wait for their parent's (D8). What stood while two passes covered it has to be there when the polls end, before a
+// listing could have found it.
+func (s *streamHistory) content(t *told, voyage *voyage) (found []string) {
+	waiting, polled := voyage.Waiting[s.Name], voyage.Polled
 	partition := func(key string) string {
 		if t.Split {
 			return partitionOf(key)
@@ -193,8 +196,8 @@ func (s *streamHistory) content(t *told, waiting map[string]string, polled time.
 		last[x.Key] = i
 	}
 	for i, x := range s.States {
-		if last[x.Key] == i && x.Value == nil && waiting[x.Key] == string(offsets.Withheld) {
-			x.Optional = true
+		if last[x.Key] == i && x.Value == nil {
+			x.Optional = waiting[x.Key] == string(offsets.Withheld) || t.Child && voyage.Waiting["events"][partitionOf(x.Key)] == string(offsets.Withheld)
 		}
 		states[partition(x.Key)] = append(states[partition(x.Key)], x)
 		names[partition(x.Key)] = true

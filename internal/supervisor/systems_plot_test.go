@@ -60,7 +60,9 @@ func playedSystems() []playedSystem {
 			config: func(url string) map[string]any {
 				return map[string]any{"base_url": url + "/api", "api_key": simulator.APIKey, "partner_id": simulator.PartnerID}
 			},
-			live: with(func(o *simulator.Options) { o.Records, o.PageCap = map[string]int{"loans": 120}, 30 }),
+			live: with(func(o *simulator.Options) {
+				o.Records, o.PageCap, o.Creates = map[string]int{"loans": 120}, 30, 0.03 // each loan is a partition
+			}),
 		},
 		{
 			name: "focus", every: 3 * time.Minute, poll: 15 * time.Second, opaque: true, token: "authWithApiKey",
@@ -90,6 +92,7 @@ func playedSystems() []playedSystem {
 			},
 			live: with(func(o *simulator.Options) {
 				o.Records = map[string]int{"events": 4, "items": 10, "purchases": 12, "guests": 60}
+				o.Creates, o.Deletes, o.Restores = 0.02, 0.01, 0.01 // each event is three partitions, of a request a second
 			}),
 		},
 	}
