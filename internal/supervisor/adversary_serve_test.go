@@ -315,7 +315,11 @@ func (a *adversary) twisted(view string, s *stroll) (rows []thing, total int) {
 		}
 	}
 	a.sort(rows)
-	switch l.Do {
+	switch border := l.Page * a.plot.Page; l.Do {
+	case "rows swapped": // the last row of a page is shown again by the next one, and the first one of that is missed
+		if s.page > l.Page && border < len(rows) {
+			rows[border-1], rows[border] = rows[border], rows[border-1]
+		}
 	case "shuffled":
 		a.random.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	case "empty":

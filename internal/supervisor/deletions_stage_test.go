@@ -274,12 +274,10 @@ func (b *bazaar) rest() {
 	switch {
 	case !b.plot.listed(): // what upstream declares deleted is read by the next passes
 		<-time.After(10*b.plot.Interval + 10*time.Minute)
-		b.result.Settled = time.Now()
-	case !b.await("two complete listings after the calm", b.confirmed) || !b.await("the lookups", b.asked):
+	case !b.await("two complete listings after the calm", b.confirmed), !b.await("the lookups", b.asked):
 		return
-	default:
-		b.result.Settled = time.Now()
 	}
+	b.result.Settled = time.Now()
 	// More than two listings: what a backup brought back is published when two passes agree and a third one shows it (P14).
 	if st := b.status(); b.plot.Approve && len(st.Streams) == 1 && st.Streams[0].Withheld > 0 {
 		b.order(int64(st.Streams[0].Withheld))

@@ -129,7 +129,7 @@ func (p *plot) inventLies(r *rand.Rand) {
 				l.For = time.Duration(float64(p.Confirm) * (0.2 + 0.6*r.Float64()))
 			}
 		case p.Pages != "token" && r.IntN(3) == 0:
-			kinds = []string{"shuffled", "repeated"}
+			kinds = []string{"shuffled", "repeated", "rows swapped", "rows swapped"}
 		case p.Total && r.IntN(3) == 0:
 			kinds = []string{"another total"}
 		}
