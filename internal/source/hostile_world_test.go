@@ -491,3 +491,8 @@ func hostileClient(t *testing.T, h *hostileServer, change func(*fetch.Options)) 
 	t.Cleanup(c.Close)
 	return c
 }
+
+func shapeNamed(name string) shape {
+	all := shapesOfAPIs()
+	return all[slices.IndexFunc(all, func(s shape) bool { return s.name == name })]
+}

@@ -414,7 +414,9 @@ func (k *keeper) collect() {
 		h.Letters = append(h.Letters, string(r.Key))
 		return nil
 	})
-	expected := func(halt string) bool { return strings.Contains(halt, "invalid_grant") && strings.Contains(halt, "crm") }
+	expected := func(halt string) bool {
+		return strings.Contains(halt, "invalid_grant") && strings.Contains(halt, "crm")
+	}
 	if strange := slices.DeleteFunc(slices.Clone(h.Halts), expected); len(strange) > 0 {
 		h.note("halted for another reason than its grant, or another connection: %q", strange)
 	}
