@@ -62,7 +62,7 @@ func (p *partition) witness(s *stream, key []byte) {
 
 // inquire begins to look up the candidates of p, if there are any and nobody does.
 func (o *ownership) inquire(p *partition) error {
-	if p.inquest != nil || p.verdict != nil || p.halted != nil || time.Now().Before(p.askAgain) {
+	if p.inquest != nil || p.verdict != nil || p.halted != nil || time.Now().Before(p.askAgain) || !p.agrees() {
 		return nil
 	}
 	for s := range o.streamsOf(p) {
@@ -84,6 +84,13 @@ func (o *ownership) inquire(p *partition) error {
 		return o.want(p.space, q)
 	}
 	return nil
+}
+
+// agrees reports whether two complete listings agree under the request, filter and credential of today. Before they do, those who
+// ask may see less than those who found the candidates (P23).
+func (p *partition) agrees() bool {
+	m := p.checkpoint().Reconciled
+	return m != nil && m.Listing == p.request.Listing() && m.Agreed >= reconcile.Agreement
 }
 
 // askable reports whether a candidate may be deleted on the word of its lookup: a verdict has said so (D4, P23).

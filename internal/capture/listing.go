@@ -213,7 +213,7 @@ func (c *Connection) unsettled(p *partition) bool {
 		}
 	}
 	m := p.checkpoint().Reconciled
-	return m == nil || m.Held != "" || m.Agreed < 2
+	return m == nil || m.Held != "" || m.Agreed < reconcile.Agreement
 }
 
 // nextGeneration begins a generation of sightings: everything that is sighted from now on, by whatever pass, is of it or of a

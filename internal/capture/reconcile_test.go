@@ -449,6 +449,39 @@ func TestP23ChangedListingWaits(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestP23CandidateOfAnotherListing: P23. a candidate that listings under another filter, or another credential, found is not asked
+// for before two listings under the new one agree: who asks now may see less, and every lookup would confirm what is not so.
+func TestP23CandidateOfAnotherListing(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: listed, config: config})
+	c.listings(2)
+	asked, status := 0, http.StatusServiceUnavailable
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path == "/things/3" {
+			asked++
+			answer(w, status, map[string]any{})
+			return true
+		}
+		return false
+	})
+	shop.drop(3)
+	c.await("a candidate", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Candidates == 1 })
+	c.listings(1)
+	c.end()
+	shop.mu.Lock()
+	before := asked
+	status = http.StatusNotFound
+	shop.mu.Unlock()
+	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 1h", 1) + "    filter: record.id > 0\n", config: config}
+	c = b.start(s)
+	c.passes(5)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 || before == 0 || asked != before {
+		t.Errorf("tombstones of %q; asked %d times before the filter changed, %d times in all", got, before, asked)
+	}
+}
+
 // TestD3CandidatesSurviveARestart: D4. the candidates wait in the state: a process that begins anew goes on with them.
 func TestD3CandidatesSurviveARestart(t *testing.T) {
 	b := lay(t)

@@ -36,14 +36,14 @@ func Mark(old *cdc.Reconciliation, l Listing, missing int64) cdc.Reconciliation 
 	if m.Listing != l.Print { // P23: what it lists may be less than before
 		m.Listing, m.Agreed = l.Print, 0
 	}
-	m.Agreed = min(m.Agreed+1, agreement)
+	m.Agreed = min(m.Agreed+1, Agreement)
 	m.Generation, m.Began, m.Ended = int64(l.Generation), l.Began.UTC(), l.Ended.UTC()
 	m.Failed, m.Why, m.Missing, m.Unlisted, m.Held = 0, "", missing, 0, ""
 	return m
 }
 
-// agreement is how many complete passes under one fingerprint let deletions go (P23).
-const agreement = 2
+// Agreement is how many complete passes under one fingerprint let deletions go (P23).
+const Agreement = 2
 
 // Case is what the verdict on one stream of a complete listing rests on.
 type Case struct {
@@ -129,7 +129,7 @@ func (v *Verdict) Decide(prior Prior) (d Decision, leave Deletion, approved bool
 	switch {
 	case v.held != "" && !named:
 		return Withhold, Deletion{}, false
-	case c.Agreed < agreement, c.Damaged: // P23, K8 g
+	case c.Agreed < Agreement, c.Damaged: // P23, K8 g
 		return Wait, Deletion{}, false
 	case c.Lookup:
 		return Ask, Deletion{}, named
