@@ -22,6 +22,6 @@
 // are the language's keys; expr.go, condition.go and functions.go its expressions; template.go its templates and requests;
 // time.go and cron.go its times (P16, P22); bind.go settings; parents.go partitions that are records of another stream (P21);
 // reconcile.go how deletions are found; fingerprint.go what may be reused after a change (P23); spec.go what passes build on.
-// The rest are passes: pass.go, split.go, one file for each way of paging, and what happens to a record
+// The rest are passes: pass.go, split.go, one file for each way of paging, circle.go for pages that lead round, and what happens to a record
 // on its way out: hydrate.go, patch.go.
 package source
