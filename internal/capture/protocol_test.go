@@ -159,7 +159,7 @@ func TestK10P23AccountMoved(t *testing.T) {
 	c = b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Account = moved }})
 	select {
 	case <-c.done:
-		b.says(fmt.Sprint(c.err), "own connection c", fmt.Sprint("shard ", kafka.Shard("c", 2)), moved, "offsets migrate")
+		b.says(fmt.Sprint(c.err), "own connection c", fmt.Sprint("shard ", kafka.Shard("c", 2)), moved, "another name")
 	case <-time.After(patience):
 		t.Fatal("a moved account is not refused")
 	}

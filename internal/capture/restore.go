@@ -153,7 +153,7 @@ func (c *Connection) elsewhere(ctx context.Context) error {
 	if found < 0 {
 		return nil
 	}
-	e := cdc.Errorf(cdc.Halt, cdc.Connection, "own connection", "Put the account back, or move the state with `connector offsets migrate`",
+	e := cdc.Errorf(cdc.Halt, cdc.Connection, "own connection", "Put the account back, or give the connection another name: it then begins anew, with topics of its own",
 		"its state stands in shard %d, and account %q belongs to shard %d", found, c.account, mine)
 	e.Where = c.name
 	return e
