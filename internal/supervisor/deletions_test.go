@@ -20,7 +20,7 @@ import (
 // -deletions.history judges again, and -sim.repeat says how often a seed fails.
 var (
 	delSeed    = flag.Int64("deletions.seed", 0, "run this seed alone")
-	delPasses  = flag.Int64("deletions.passes", 3000, "run seeds until so many passes have been made")
+	delPasses  = flag.Int64("deletions.passes", 2000, "run seeds until so many passes have been made")
 	delFrom    = flag.Int64("deletions.from", 1, "begin with this seed")
 	delHistory = flag.String("deletions.history", "", "judge a saved history instead")
 )
