@@ -163,7 +163,7 @@ func (b *bed) connector(instance string, env ...string) *process {
 	b.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(b.T))
 	settings := []string{
-		"DEPLOYMENT=" + b.name, "INSTANCE=" + instance, "KAFKA_BROKERS=" + b.brokers, "ADMIN_ADDRESS=" + address, "SECRET_KEY=" + b.seal,
+		"DEPLOYMENT=" + b.name, "INSTANCE=" + instance, "KAFKA_BROKERS=" + b.brokers, "ADMIN_ADDRESS=" + address, "SECRET_KEY=" + b.seal, "FILES_DIR=" + b.dir,
 		"LOG_FORMAT=json", "CONNECTIONS=" + filepath.Join(b.dir, "connections.yaml"),
 	}
 	p := b.start(instance, append(settings, env...), b.binary, "run")

@@ -356,7 +356,7 @@ func deadPageToken(t *testing.T, stable bool) {
     errors: [{status: 400, do: restart_pass}]
 `, config: config}
 	c := b.start(s)
-	c.passes(1)
+	c.await("a pass", func(s capture.Status) bool { return len(s.Partitions) == 1 && s.Partitions[0].Passes == 1 })
 	c.end()
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
