@@ -155,8 +155,13 @@ func (h *harbour) live(life int) (down time.Duration, over bool) {
 	}
 	o := h.kafka(link.dial)
 	o.Log = h.log.logger(fmt.Sprint("life ", life))
+	folder, err := fetch.OpenFolder(h.t.TempDir())
+	if err != nil {
+		h.t.Error(err)
+		return 0, true
+	}
 	c, err := capture.New(capture.Options{
-		Source: bound, Kafka: o, Config: "one", Confirm: sysConfirm, Log: o.Log, SealKey: &[32]byte{1},
+		Source: bound, Kafka: o, Config: "one", Folder: folder, Confirm: sysConfirm, Log: o.Log, SealKey: &[32]byte{1},
 		Fetch: fetch.Options{Dial: link.dial, Budget: fetch.NewBudget(fetch.BudgetOptions{
 			Budget: bound.Rate.Budget, Per: bound.Rate.Per, RemainingHeader: bound.Rate.RemainingHeader, MaxConcurrent: bound.Rate.MaxConcurrent,
 		})},
