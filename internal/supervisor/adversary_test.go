@@ -432,7 +432,9 @@ func (a *adversary) permission() {
 // run changes things until it is told to stop.
 func (a *adversary) run(stop <-chan struct{}) {
 	for {
+		a.mu.Lock()
 		wait := time.Duration(a.random.ExpFloat64() * float64(a.plot.Pace))
+		a.mu.Unlock()
 		select {
 		case <-time.After(min(wait, 10*time.Minute)):
 		case <-stop:
