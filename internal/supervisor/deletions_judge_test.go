@@ -4,9 +4,7 @@ package supervisor
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -382,21 +380,4 @@ func (h *trial) guard() (found []string) {
 		}
 	}
 	return firstFew(found)
-}
-
-func (h *trial) save(path string) error {
-	data, err := json.MarshalIndent(h, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
-}
-
-func loadTrial(path string) (*trial, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	h := new(trial)
-	return h, json.Unmarshal(data, h)
 }

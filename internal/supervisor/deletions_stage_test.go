@@ -6,16 +6,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"regexp"
 	"slices"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
@@ -27,22 +22,12 @@ import (
 
 // bazaar is a world in a bubble: a broker and the adversary on a virtual network, one connection, and whoever starts it again.
 type bazaar struct {
-	t       testing.TB
-	plot    *plot
-	network *kfake.VirtualNetwork
-	cluster *kfake.Cluster
-	api     *adversary
-	server  *http.Server
-	served  chan struct{}
-	plan    *plan
-	log     *logbook
-	result  *trial
-
-	end, ended chan struct{}
-	mu         sync.Mutex
-	now        *capture.Connection // nil: down
-	seen       map[string]*listings
-	orders     int
+	*process
+	plot   *plot
+	api    *adversary
+	result *trial
+	seen   map[string]*listings // with mu
+	orders int
 }
 
 // listings is what was seen of one partition's listings.
@@ -55,37 +40,13 @@ type listings struct {
 
 func open(t testing.TB, p *plot) *bazaar {
 	b := &bazaar{
-		t: t, plot: p, network: &kfake.VirtualNetwork{}, api: newAdversary(p), log: &logbook{}, served: make(chan struct{}),
-		plan: &plan{counts: map[string]int{}, faults: p.Wire}, end: make(chan struct{}), ended: make(chan struct{}),
+		process: newProcess(newWorld(t, 1, p.Wire)), plot: p, api: newAdversary(p),
 		result: &trial{Plot: *p, Incomplete: map[string]int{}}, seen: map[string]*listings{},
 	}
-	var err error
-	b.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(b.network.Listen),
-		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "315360000000"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := b.network.Listen("tcp", "127.0.0.1:8081")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.server = &http.Server{Handler: b.api, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	go func() {
-		defer close(b.served)
-		_ = b.server.Serve(listener) // it ends with the server
-	}()
-	o := b.kafka(b.network.DialContext)
-	if _, err := kafka.EnsureTopics(context.Background(), o, o.SystemTopics()); err != nil {
-		t.Fatal(err)
-	}
-	go b.keep()
+	b.serve(b.api, 8081)
+	b.topics()
+	go b.keep(b.live)
 	return b
-}
-
-func (b *bazaar) kafka(dial func(context.Context, string, string) (net.Conn, error)) kafka.Options {
-	return kafka.Options{
-		Brokers: b.cluster.ListenAddrs(), Name: "sim", Instance: "one", Shards: 1, Dial: dial, Log: b.log.logger("kafka"), Restores: kafka.NewRestorer(0),
-	}
 }
 
 func (b *bazaar) bind() (*source.Source, error) {
@@ -94,22 +55,6 @@ func (b *bazaar) bind() (*source.Source, error) {
 		return nil, err
 	}
 	return definition.Bind("c", map[string]any{"url": "http://127.0.0.1:8081", "password": cdc.NewSecret("sesame")}, source.Overrides{})
-}
-
-// keep runs the process, and starts it again when it crashes, is told to end or halts: a crash is cut, cancel, wait.
-func (b *bazaar) keep() {
-	defer close(b.ended)
-	for life := 1; ; life++ {
-		down, over := b.live(life)
-		if over {
-			return
-		}
-		select {
-		case <-time.After(down):
-		case <-b.end:
-			return
-		}
-	}
 }
 
 // live is one life of the process.
@@ -130,77 +75,33 @@ func (b *bazaar) live(life int) (down time.Duration, over bool) {
 		b.t.Error(err)
 		return 0, true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx, nil) }()
-	b.running(c)
-	down, over = b.watch(c, link, done)
-	b.running(nil)
-	cancel()
-	if err, ok := <-done; ok && err != nil {
+	down, over, err = b.run(c, link, watching{every: 5 * time.Second, reset: b.reset, look: b.observe})
+	if err != nil {
 		b.result.halted(err.Error())
 	}
-	link.sever()
-	c.Close()
 	return down, over
 }
 
-func (b *bazaar) running(c *capture.Connection) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.now = c
+func (b *bazaar) reset() {
 	for _, l := range b.seen {
 		l.passes, l.complete, l.failed = -1, time.Time{}, 0
 	}
 }
 
-// watch waits for the end of a life, and looks at what the connection does meanwhile.
-func (b *bazaar) watch(c *capture.Connection, link *link, done chan error) (down time.Duration, over bool) {
-	ticker := time.NewTicker(5 * time.Second)
-	defer ticker.Stop()
-	for n := 0; ; n++ {
-		select {
-		case f := <-link.trouble:
-			if f.Do != terminate {
-				link.sever()
-			}
-			b.result.Crashes++
-			return f.For, false
-		case err := <-done:
-			done <- err
-			return 10 * time.Second, false
-		case <-ticker.C:
-			st := b.look(c)
-			if b.observe(st); n%12 == 0 && b.halts(st) {
-				return time.Second, false
-			}
-		case <-b.end:
-			return 0, true
-		}
-	}
-}
-
-func (b *bazaar) look(c *capture.Connection) capture.Status {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	return c.Status(ctx)
-}
-
-// status is that of the connection that runs now.
-func (b *bazaar) status() capture.Status {
-	b.mu.Lock()
-	c := b.now
-	b.mu.Unlock()
-	if c == nil {
-		return capture.Status{}
-	}
-	return b.look(c)
-}
-
 var digits = regexp.MustCompile(`[0-9]+|"[^"]*"`)
 
-// observe counts listings, complete ones and others by what they lack.
-func (b *bazaar) observe(st capture.Status) {
+// observe counts listings, complete ones and others by what they lack. Now and then a person looks whether something stands still,
+// and starts the process again.
+func (b *bazaar) observe(n int, st capture.Status) bool {
+	b.count(st)
+	if halted := standstill(st); n%12 == 0 && halted != "" {
+		b.result.halted(halted)
+		return true
+	}
+	return false
+}
+
+func (b *bazaar) count(st capture.Status) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range st.Partitions {
@@ -226,21 +127,6 @@ func (b *bazaar) observe(st capture.Status) {
 			l.ends = append(l.ends, l.complete)
 		}
 	}
-}
-
-// halts reports whether something stands still until a person comes: here that is to start it again.
-func (b *bazaar) halts(st capture.Status) bool {
-	halted := ""
-	for _, s := range st.Streams {
-		halted += s.Halted
-	}
-	for _, p := range st.Partitions {
-		halted += p.Halted
-	}
-	if halted != "" {
-		b.result.halted(halted)
-	}
-	return halted != ""
 }
 
 // play runs the plot: lies, changes and crashes; then calm, and the listings after which everything has to be as it is.
@@ -303,10 +189,8 @@ func (b *bazaar) forget() {
 func (p *plot) listed() bool { return p.Reads == "" || p.List }
 
 func (b *bazaar) await(what string, is func() bool) bool {
-	for deadline := time.Now().Add(12 * time.Hour); time.Now().Before(deadline); <-time.After(time.Second) {
-		if is() {
-			return true
-		}
+	if within(12*time.Hour, time.Second, is) {
+		return true
 	}
 	b.result.note("waited for %s: %+v", what, b.status())
 	return false
@@ -415,18 +299,10 @@ func (b *bazaar) read(topic string, yield func(kafka.Record) error) {
 	}
 }
 
-// close ends the world.
-func (b *bazaar) close() {
-	b.server.Close()
-	<-b.served
-	b.cluster.Close()
-	<-time.After(5 * time.Minute) // what is still under way meets its deadline
-}
-
 // collect reads the topics, and what was true.
 func (b *bazaar) collect() {
 	h := b.result
-	h.Truths, h.Told, h.Fired, h.Log = b.api.truths, b.api.told, b.plan.fired, b.log.String()
+	h.Truths, h.Told, h.Fired, h.Log, h.Crashes = b.api.truths, b.api.told, b.plan.fired, b.log.String(), b.crashes
 	bound, err := b.bind()
 	if err != nil {
 		b.t.Fatal(err)

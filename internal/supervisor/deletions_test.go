@@ -27,7 +27,7 @@ var (
 
 func TestDeletions(t *testing.T) {
 	if *delHistory != "" {
-		h, err := loadTrial(*delHistory)
+		h, err := load[trial](*delHistory)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func haggle(t *testing.T, seed int64) (count, bool) {
 		return c, true
 	}
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("deletions-%d-%d.json", seed, began.UnixNano()))
-	if err := h.save(path); err != nil {
+	if err := save(path, h); err != nil {
 		t.Error(err)
 	}
 	for _, f := range found {

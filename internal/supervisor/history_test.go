@@ -5,10 +5,8 @@ package supervisor
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -288,21 +286,4 @@ func (h *history) summary() string {
 	}
 	return fmt.Sprintf("%d instances, %v virtual, %d states, %d events, %d checkpoints, %d ownings, %d of %d wire faults, %d halts, %d alarms, %d slow ends, %d passes watched",
 		h.Scenario.Instances, h.Virtual.Round(time.Second), states, events, checkpoints, owners, len(h.Fired), len(h.Scenario.Wire), len(h.Halts), len(h.Alarms), len(h.Slow), passes)
-}
-
-func (h *history) save(path string) error {
-	data, err := json.MarshalIndent(h, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
-}
-
-func load(path string) (*history, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	h := new(history)
-	return h, json.Unmarshal(data, h)
 }

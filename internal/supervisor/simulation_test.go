@@ -51,7 +51,7 @@ func seeds(t *testing.T) (from, to int64) {
 
 func TestSimulation(t *testing.T) {
 	if *simHistory != "" {
-		h, err := load(*simHistory)
+		h, err := load[history](*simHistory)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func simulate(t *testing.T, seed int64) bool {
 	synctest.Test(t, func(t *testing.T) {
 		s := raise(t, imagine(seed))
 		s.play()
-		s.lower()
+		s.close()
 		h = s.result
 		h.Log, h.Fired = s.log.String(), s.plan.fired
 	})
@@ -93,7 +93,7 @@ func simulate(t *testing.T, seed int64) bool {
 		return true
 	}
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("simulation-%d-%d.json", seed, began.UnixNano()))
-	if err := h.save(path); err != nil {
+	if err := save(path, h); err != nil {
 		t.Error(err)
 	}
 	if len(found) == 0 {

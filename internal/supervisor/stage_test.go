@@ -29,16 +29,10 @@ import (
 
 // stage is a world in a bubble: brokers and APIs on a virtual network, and the instances of one deployment.
 type stage struct {
-	t         testing.TB
+	*world
 	scenario  scenario
-	network   *kfake.VirtualNetwork
-	cluster   *kfake.Cluster
 	teams     []*simulator.SalesLoft
-	plan      *plan
 	instances []*instance
-	log       *logbook
-	servers   []*http.Server
-	stopped   []chan struct{}
 	faults    []*kfake.FaultHandle
 	result    *history
 }
@@ -78,18 +72,7 @@ func (s *stage) account(team int) string {
 }
 
 func raise(t testing.TB, sc scenario) *stage {
-	s := &stage{t: t, scenario: sc, network: &kfake.VirtualNetwork{}, log: &logbook{}, result: &history{Scenario: sc}}
-	s.plan = &plan{counts: map[string]int{}, faults: sc.Wire}
-	var ports []int
-	for i := range sc.Brokers {
-		ports = append(ports, 9092+i)
-	}
-	var err error
-	s.cluster, err = kfake.NewCluster(kfake.NumBrokers(sc.Brokers), kfake.Ports(ports...), kfake.ListenFn(s.network.Listen),
-		kfake.GroupMinSessionTimeout(time.Second), kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "315360000000"}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &stage{world: newWorld(t, sc.Brokers, sc.Wire, kfake.GroupMinSessionTimeout(time.Second)), scenario: sc, result: &history{Scenario: sc}}
 	for i, o := range sc.Teams {
 		s.teams = append(s.teams, simulator.New(o))
 		s.serve(s.witness(i, s.teams[i].Handler()), 8081+i)
@@ -131,20 +114,6 @@ type status struct {
 func (s *status) WriteHeader(code int) {
 	s.code = code
 	s.ResponseWriter.WriteHeader(code)
-}
-
-func (s *stage) serve(h http.Handler, port int) {
-	listener, err := s.network.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	server := &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		_ = server.Serve(listener) // it ends with the server
-	}()
-	s.servers, s.stopped = append(s.servers, server), append(s.stopped, stopped)
 }
 
 func (s *stage) breakBroker(f brokerFault) {
@@ -490,14 +459,4 @@ func (s *stage) rest() {
 		}
 	}
 	s.result.note("the connector did not come to rest in 90 minutes: passes %v, then %v", first, s.passes())
-}
-
-// lower ends the world.
-func (s *stage) lower() {
-	for i, server := range s.servers {
-		server.Close()
-		<-s.stopped[i]
-	}
-	s.cluster.Close()
-	<-time.After(5 * time.Minute) // requests that are still under way arrive nowhere; what has a deadline meets it
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +47,7 @@ type told struct {
 // collect reads the topics, and what the system was.
 func (h *harbour) collect() {
 	v := h.result
-	v.Log, v.Fired, v.Stats = h.log.String(), h.plan.fired, h.up.Stats()
+	v.Log, v.Fired, v.Stats, v.Crashes = h.log.String(), h.plan.fired, h.up.Stats(), h.crashes
 	v.Owners, v.Waiting, v.Told = map[string][]string{}, map[string]map[string]string{}, map[string]*told{}
 	bound, err := h.bind()
 	if err != nil {
@@ -311,21 +310,4 @@ func (v *voyage) tally() string {
 		v.Virtual.Round(time.Second), v.Stats.Requests, states, events, deleted, withheld, v.Passes, passes) +
 		fmt.Sprintf("%d complete listings, %d crashes, %d halts, %d faults of the wire, %d times lies, struck %v",
 			v.Listings, v.Crashes, len(v.Halts), len(v.Fired), v.Windows, v.Stats.Struck)
-}
-
-func (v *voyage) save(path string) error {
-	data, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
-}
-
-func loadVoyage(path string) (*voyage, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	v := new(voyage)
-	return v, json.Unmarshal(data, v)
 }

@@ -5,21 +5,15 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
-
 	"tidemark/internal/capture"
 	"tidemark/internal/fetch"
-	"tidemark/internal/kafka"
 	"tidemark/internal/simulator"
 	"tidemark/internal/source"
 )
@@ -27,24 +21,16 @@ import (
 // harbour is a world in a bubble: a broker and one simulated system on a virtual network, the connection that the catalog has for
 // it, and whoever starts that again.
 type harbour struct {
-	t       testing.TB
-	system  *playedSystem
-	up      *simulator.Upstream
-	network *kfake.VirtualNetwork
-	cluster *kfake.Cluster
-	server  *http.Server
-	served  chan struct{}
-	plan    *plan
-	log     *logbook
-	result  *voyage
+	*process
+	system *playedSystem
+	up     *simulator.Upstream
+	folder *fetch.Folder
+	result *voyage
 
-	end, ended chan struct{}
-	again      chan struct{} // the process is started again, in order
-	mu         sync.Mutex
-	now        *capture.Connection // nil: down
-	every      time.Duration       // reconciliation; 0: as the definition has it
-	calm       bool
-	walks      map[string]*walks // by request/partition
+	// With mu.
+	every time.Duration // reconciliation; 0: as the definition has it
+	calm  bool
+	walks map[string]*walks // by request/partition
 }
 
 // walks is what was seen of one partition's passes.
@@ -62,38 +48,18 @@ type passed struct{ began, ended time.Time }
 func embark(t testing.TB, system *playedSystem, seed int64) *harbour {
 	o := system.live
 	o.Seed, o.Skew = seed, time.Duration(seed%7-3)*time.Second
+	folder, err := fetch.OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	h := &harbour{
-		t: t, system: system, up: system.build(o), network: &kfake.VirtualNetwork{}, log: &logbook{}, served: make(chan struct{}),
-		plan: &plan{counts: map[string]int{}}, end: make(chan struct{}), ended: make(chan struct{}), again: make(chan struct{}, 1),
-		every: system.every, walks: map[string]*walks{}, result: &voyage{System: system.name, Seed: seed},
+		process: newProcess(newWorld(t, 1, nil)), system: system, up: system.build(o), folder: folder, every: system.every,
+		walks: map[string]*walks{}, result: &voyage{System: system.name, Seed: seed},
 	}
-	var err error
-	h.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(h.network.Listen),
-		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "315360000000"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := h.network.Listen("tcp", "127.0.0.1:8081")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.server = &http.Server{Handler: h.up.Handler(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-	go func() {
-		defer close(h.served)
-		_ = h.server.Serve(listener) // it ends with the server
-	}()
-	k := h.kafka(h.network.DialContext)
-	if _, err := kafka.EnsureTopics(context.Background(), k, k.SystemTopics()); err != nil {
-		t.Fatal(err)
-	}
-	go h.keep()
+	h.serve(h.up.Handler(), 8081)
+	h.topics()
+	go h.keep(h.live)
 	return h
-}
-
-func (h *harbour) kafka(dial func(context.Context, string, string) (net.Conn, error)) kafka.Options {
-	return kafka.Options{
-		Brokers: h.cluster.ListenAddrs(), Name: "sim", Instance: "one", Shards: 1, Dial: dial, Log: h.log.logger("kafka"), Restores: kafka.NewRestorer(0),
-	}
 }
 
 // bind is the shipped definition, read and reconciled more often than one would ask a vendor.
@@ -129,22 +95,6 @@ func (h *harbour) bind() (*source.Source, error) {
 	return definition.Bind("c", config, source.Overrides{Streams: chosen})
 }
 
-// keep runs the process, and starts it again when it crashes, is told to end or halts: a crash is cut, cancel, wait.
-func (h *harbour) keep() {
-	defer close(h.ended)
-	for life := 1; ; life++ {
-		down, over := h.live(life)
-		if over {
-			return
-		}
-		select {
-		case <-time.After(down):
-		case <-h.end:
-			return
-		}
-	}
-}
-
 // live is one life of the process.
 func (h *harbour) live(life int) (down time.Duration, over bool) {
 	link := newLink(h.network, h.plan, 0)
@@ -155,13 +105,8 @@ func (h *harbour) live(life int) (down time.Duration, over bool) {
 	}
 	o := h.kafka(link.dial)
 	o.Log = h.log.logger(fmt.Sprint("life ", life))
-	folder, err := fetch.OpenFolder(h.t.TempDir())
-	if err != nil {
-		h.t.Error(err)
-		return 0, true
-	}
 	c, err := capture.New(capture.Options{
-		Source: bound, Kafka: o, Config: "one", Folder: folder, Confirm: sysConfirm, Log: o.Log, SealKey: &[32]byte{1},
+		Source: bound, Kafka: o, Config: "one", Folder: h.folder, Confirm: sysConfirm, Log: o.Log, SealKey: &[32]byte{1},
 		Fetch: fetch.Options{Dial: link.dial, Budget: fetch.NewBudget(fetch.BudgetOptions{
 			Budget: bound.Rate.Budget, Per: bound.Rate.Per, RemainingHeader: bound.Rate.RemainingHeader, MaxConcurrent: bound.Rate.MaxConcurrent,
 		})},
@@ -170,55 +115,16 @@ func (h *harbour) live(life int) (down time.Duration, over bool) {
 		h.t.Error(err)
 		return 0, true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx, nil) }()
-	h.running(c)
-	down, over = h.watch(c, link, done)
-	h.running(nil)
-	cancel()
-	if err := <-done; err != nil {
+	down, over, err = h.run(c, link, watching{every: 4 * time.Second, reset: h.reset, look: h.observe})
+	if err != nil {
 		h.result.halted(err.Error())
 	}
-	link.sever()
-	c.Close()
 	return down, over
 }
 
-func (h *harbour) running(c *capture.Connection) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.now = c
+func (h *harbour) reset() {
 	for _, w := range h.walks {
 		w.passes, w.since = -1, time.Time{}
-	}
-}
-
-// watch waits for the end of a life, and looks at what the connection does meanwhile. It is the operator, too.
-func (h *harbour) watch(c *capture.Connection, link *link, done chan error) (down time.Duration, over bool) {
-	ticker := time.NewTicker(4 * time.Second)
-	defer ticker.Stop()
-	for n := 0; ; n++ {
-		select {
-		case f := <-link.trouble:
-			if f.Do != terminate {
-				link.sever()
-			}
-			h.result.Crashes++
-			return f.For, false
-		case err := <-done:
-			done <- err
-			return 10 * time.Second, false
-		case <-ticker.C:
-			st := h.look(c)
-			if h.observe(st); n%10 == 9 && h.halts(st) {
-				return time.Second, false
-			}
-		case <-h.again:
-			return time.Second, false
-		case <-h.end:
-			return 0, true
-		}
 	}
 }
 
@@ -230,34 +136,19 @@ func (h *harbour) reconcile(every time.Duration) {
 	h.again <- struct{}{}
 }
 
-func (h *harbour) look(c *capture.Connection) capture.Status {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	return c.Status(ctx)
-}
-
-// halts reports whether something stands still until a person comes: here that is to start it again.
-func (h *harbour) halts(st capture.Status) bool {
-	halted := ""
-	for _, s := range st.Streams {
-		if s.Halted != "" {
-			halted = s.Halted
-		}
-	}
-	for _, p := range st.Partitions {
-		if p.Halted != "" {
-			halted = p.Halted
-		}
-	}
-	if halted != "" {
+// observe notes the passes that ended. It is the operator, too, who starts again what stands still.
+func (h *harbour) observe(n int, st capture.Status) bool {
+	h.follow(st)
+	if halted := standstill(st); n%10 == 9 && halted != "" {
 		h.result.halted(halted)
+		return true
 	}
-	return halted != ""
+	return false
 }
 
-// observe notes the passes that ended. One is taken to have lasted from the look before the one before it was seen to have ended,
+// follow notes the passes that ended. One is taken to have lasted from the look before the one before it was seen to have ended,
 // and a listing from the end of the one before it: longer than it did, so less is demanded than could be.
-func (h *harbour) observe(st capture.Status) {
+func (h *harbour) follow(st capture.Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -300,13 +191,7 @@ func (h *harbour) observe(st capture.Status) {
 
 // listed reports whether every partition that has listings has ended n complete ones more since it was last asked to begin anew.
 func (h *harbour) listed(n int) bool {
-	h.mu.Lock()
-	c := h.now
-	h.mu.Unlock()
-	if c == nil {
-		return false
-	}
-	st := h.look(c)
+	st := h.status()
 	if st.Phase.Name != "running" || len(st.Partitions) == 0 {
 		return false
 	}
@@ -334,18 +219,8 @@ func (h *harbour) anew() {
 }
 
 func (h *harbour) await(what string, is func() bool) {
-	for deadline := time.Now().Add(4 * time.Hour); time.Now().Before(deadline); <-time.After(2 * time.Second) {
-		if is() {
-			return
-		}
-	}
-	h.mu.Lock()
-	c := h.now
-	h.mu.Unlock()
-	if c != nil {
-		h.result.note("waited for %s: %+v", what, h.look(c))
-	} else {
-		h.result.note("waited for %s, and nothing runs", what)
+	if !within(4*time.Hour, 2*time.Second, is) {
+		h.result.note("waited for %s: %+v", what, h.status())
 	}
 }
 
@@ -418,24 +293,10 @@ func (h *harbour) rest() {
 	h.anew()
 	h.await("two more listings at rest", func() bool { return h.listed(3) })
 	h.await("the lookups", func() bool {
-		h.mu.Lock()
-		c := h.now
-		h.mu.Unlock()
-		if c == nil {
-			return false
-		}
-		st := h.look(c)
+		st := h.status()
 		return st.Phase.Name == "running" && !slices.ContainsFunc(st.Partitions, func(p capture.PartitionStatus) bool { return p.Listing.Asking > 0 })
 	})
 	<-time.After(h.system.poll)
-}
-
-// close ends the world.
-func (h *harbour) close() {
-	h.server.Close()
-	<-h.served
-	h.cluster.Close()
-	<-time.After(5 * time.Minute) // what is still under way meets its deadline
 }
 
 // partitionOf is the partition of a key: the first value of a list.

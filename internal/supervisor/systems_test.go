@@ -25,7 +25,7 @@ var (
 
 func TestSystems(t *testing.T) {
 	if *sysHistory != "" {
-		v, err := loadVoyage(*sysHistory)
+		v, err := load[voyage](*sysHistory)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func voyages(t *testing.T, system *playedSystem, seed int64, trouble, calm time.
 		return
 	}
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("system-%s-%d-%d.json", system.name, seed, began.UnixNano()))
-	if err := v.save(path); err != nil {
+	if err := save(path, v); err != nil {
 		t.Error(err)
 	}
 	for _, f := range found {

@@ -7,17 +7,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
@@ -128,17 +123,11 @@ func refreshed(t *testing.T, st step, grace bool, seed int) (halted bool, found 
 
 // keeper is a world in a bubble: a broker, two teams, and one process with a connection to each, of which the first is to be hit.
 type keeper struct {
-	t       testing.TB
-	seed    int
-	network *kfake.VirtualNetwork
-	cluster *kfake.Cluster
-	teams   []*simulator.SalesLoft
-	servers []*http.Server
-	stopped []chan struct{}
-	plan    *plan
-	log     *logbook
-	result  *history
-	life    *tokenLife
+	*world
+	seed   int
+	teams  []*simulator.SalesLoft
+	result *history
+	life   *tokenLife
 }
 
 // tokenLife is a process between a start and its end.
@@ -152,35 +141,17 @@ type tokenLife struct {
 var tokenTeams = []string{"crm", "ops"}
 
 func keep(t testing.TB, w way, grace bool, seed int) *keeper {
-	k := &keeper{t: t, seed: seed, network: &kfake.VirtualNetwork{}, log: &logbook{}, plan: &plan{counts: map[string]int{}}, result: &history{}}
+	k := &keeper{world: newWorld(t, 1, nil), seed: seed, result: &history{}}
 	k.plan.aim = aimed(w, 1+seed/3%3)
-	var err error
-	k.cluster, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(k.network.Listen),
-		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "315360000000"}))
-	if err != nil {
-		t.Fatal(err)
-	}
 	for i := range tokenTeams {
 		team := simulator.New(simulator.Options{
 			Seed: int64(seed*10 + i), People: 30, ChangesPerSecond: 0.3, Creates: 0.1, CountsOnly: 0.1, Reverts: 0.1, Ties: 0.05, RateBudget: -1,
 			Tokens: true, TokenGrace: grace, TokenLife: []time.Duration{time.Minute, time.Hour}[i], Latency: 50 * time.Millisecond,
 		})
-		listener, err := k.network.Listen("tcp", fmt.Sprint("127.0.0.1:", 8081+i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		server := &http.Server{Handler: team.Handler(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
-		stopped := make(chan struct{})
-		go func() {
-			defer close(stopped)
-			_ = server.Serve(listener) // it ends with the server
-		}()
-		k.teams, k.servers, k.stopped = append(k.teams, team), append(k.servers, server), append(k.stopped, stopped)
+		k.teams = append(k.teams, team)
+		k.serve(team.Handler(), 8081+i)
 	}
-	o := k.kafka(k.network.DialContext)
-	if _, err := kafka.EnsureTopics(context.Background(), o, o.SystemTopics()); err != nil {
-		t.Fatal(err)
-	}
+	k.topics()
 	return k
 }
 
@@ -212,12 +183,6 @@ func aimed(w way, n int) func(string, []byte) *wireFault {
 		}
 		done = true
 		return &wireFault{Do: w.do}
-	}
-}
-
-func (k *keeper) kafka(dial func(context.Context, string, string) (net.Conn, error)) kafka.Options {
-	return kafka.Options{
-		Brokers: k.cluster.ListenAddrs(), Name: "sim", Instance: "one", Shards: 1, Dial: dial, Log: k.log.logger("kafka"), Restores: kafka.NewRestorer(0),
 	}
 }
 
@@ -292,12 +257,9 @@ func (k *keeper) passes(team int) int64 {
 }
 
 func (k *keeper) await(what string, is func() bool) {
-	for deadline := time.Now().Add(30 * time.Minute); time.Now().Before(deadline); <-time.After(2 * time.Second) {
-		if is() {
-			return
-		}
+	if !within(30*time.Minute, 2*time.Second, is) {
+		k.result.note("waited for %s", what)
 	}
-	k.result.note("waited for %s", what)
 }
 
 // more waits for n passes more of a connection.
@@ -420,14 +382,4 @@ func (k *keeper) collect() {
 	if strange := slices.DeleteFunc(slices.Clone(h.Halts), expected); len(strange) > 0 {
 		h.note("halted for another reason than its grant, or another connection: %q", strange)
 	}
-}
-
-// close ends the world.
-func (k *keeper) close() {
-	for i, server := range k.servers {
-		server.Close()
-		<-k.stopped[i]
-	}
-	k.cluster.Close()
-	<-time.After(5 * time.Minute) // what is still under way meets its deadline
 }
