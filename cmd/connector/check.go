@@ -342,10 +342,10 @@ func (c *checkup) kafka(ctx context.Context) bool {
 }
 
 // of returns what is stored of a connection in its shard.
-func (c *checkup) of(d declared) *holdings {
-	shard := c.d.kafka.ShardOf(d.Account)
-	for _, h := range c.stored {
-		if h.connection == d.Name && h.shard == shard {
+func (d *deployment) of(stored []*holdings, c declared) *holdings {
+	shard := d.kafka.ShardOf(c.Account)
+	for _, h := range stored {
+		if h.connection == c.Name && h.shard == shard {
 			return h
 		}
 	}
@@ -358,7 +358,7 @@ func (c *checkup) topics(ctx context.Context) {
 	for _, d := range c.all {
 		for _, st := range d.bound.Streams {
 			t := capture.EventsTopic(c.d.kafka, d.Name, st)
-			recorded := c.of(d).streams[st.Name]
+			recorded := c.d.of(c.stored, d).streams[st.Name]
 			t.Recorded, t.Count = recorded.TopicID, recorded.Partitions
 			wanted = append(wanted, t)
 		}
@@ -425,7 +425,7 @@ func (c *checkup) mend(t looked) string {
 // states compares what is stored with the definitions of today (P23, K10).
 func (c *checkup) states(ctx context.Context) {
 	for _, d := range c.all {
-		mine := c.of(d)
+		mine := c.d.of(c.stored, d)
 		c.grant(d, mine)
 		if mine.connection == "" {
 			for _, h := range c.stored {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -144,9 +145,9 @@ type surgery struct {
 
 // prepare reads the command line's target and what stands of it.
 func (s *surgery) prepare(ctx context.Context, name string) error {
-	connection, stream, ok := strings.Cut(name, "/")
-	if !ok {
-		return fmt.Errorf("%w: %q is not CONNECTION/STREAM", errUsage, name)
+	connection, stream, err := streamName(name)
+	if err != nil {
+		return err
 	}
 	if err := s.choose(connection); err != nil {
 		return err
@@ -159,7 +160,7 @@ func (s *surgery) prepare(ctx context.Context, name string) error {
 			}
 		}
 	}
-	err := s.look(ctx)
+	err = s.look(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -216,6 +217,12 @@ func (s *surgery) cursors() string {
 		return s.request.Name
 	}
 	return s.stream
+}
+
+// consent are the flags that agreed asks for.
+func (s *surgery) consent(f *flag.FlagSet) {
+	f.BoolVar(&s.dry, "dry-run", false, "show what would be done")
+	f.BoolVar(&s.sure, "yes", false, "do it")
 }
 
 // agreed ends a dry run, and a command that nobody confirmed.
@@ -352,8 +359,7 @@ func offsetsRewind(ctx context.Context, p *program, args []string) error {
 	f := p.flags("offsets rewind", "CONNECTION/STREAM [--partition P] --to TIME_OR_CURSOR [--dry-run] --yes")
 	f.StringVar(&r.to, "to", "", "a time (2026-01-31T12:00:00Z, 2026-01-31), a cursor as `offsets list` shows it, or start")
 	f.StringVar(&r.partition, "partition", "", "as `offsets list` shows it; default: all of the stream")
-	f.BoolVar(&r.dry, "dry-run", false, "show what would be done")
-	f.BoolVar(&r.sure, "yes", false, "do it")
+	r.consent(f)
 	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err

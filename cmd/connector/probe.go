@@ -80,7 +80,6 @@ type prober struct {
 	request   *source.Request
 	trait     source.Trait
 	partition source.Partition
-	note      string
 	left      int // requests that may still be sent
 	sent      int
 	findings  []learned
@@ -127,21 +126,21 @@ func (b *prober) questions() []question {
 
 // probe asks everything about the request.
 func (b *prober) probe(ctx context.Context, partition string) error {
+	var note string
 	var err error
-	if b.partition, b.note, err = choose(b.request, partition, b.children[b.request]); errors.Is(err, errNoParent) {
+	if b.partition, note, err = choose(b.request, partition, b.children[b.request]); errors.Is(err, errNoParent) {
 		b.find(learned{fact: "records", evidence: err.Error()})
 		return nil
 	} else if err != nil {
 		return err
 	}
 	b.trait = b.request.Trait()
-	b.say("%s%s", b.request.Name, b.note)
+	b.say("%s%s", b.request.Name, note)
 	if b.base, err = b.ask(ctx, source.Question{}); err != nil {
 		return err
 	}
 	if b.base.glimpse == nil {
-		b.find(learned{fact: "first request", differs: true, evidence: fmt.Sprintf("it is answered by %d: %s", b.base.status, b.base.why)})
-		return nil
+		return b.contradict("first request", "it is answered by %d: %s", b.base.status, b.base.why)
 	}
 	if err := b.breed(ctx); err != nil {
 		return err
@@ -184,8 +183,12 @@ func (b *prober) find(f learned) { b.findings = append(b.findings, f) }
 
 // clear says a fact for which there is no key.
 func (b *prober) clear(fact, format string, args ...any) error {
-	b.find(learned{fact: fact, evidence: fmt.Sprintf(format, args...)})
-	return nil
+	return b.declare(fact, "", nil, false, format, args...)
+}
+
+// contradict says what the definition has wrong, where no key mends it.
+func (b *prober) contradict(fact, format string, args ...any) error {
+	return b.declare(fact, "", nil, true, format, args...)
 }
 
 // declare says a fact for which there is a key; differs says whether the definition has something else there.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"tidemark/internal/fetch"
 	"tidemark/internal/source"
 )
 
@@ -17,7 +18,6 @@ type answer struct {
 	why     string
 	verdict error // what the definition makes of it
 	url     string
-	size    int
 	took    int64 // our clock less the server's, in seconds
 	dated   bool
 }
@@ -48,6 +48,15 @@ func (a *answer) said() string {
 	return "is answered by " + counted(int64(len(a.glimpse.Rows)), "record")
 }
 
+// spend sends a request, if one may still be sent.
+func (b *prober) spend(ctx context.Context, request *fetch.Request) (*fetch.Response, error) {
+	if b.left--; b.left < 0 {
+		return nil, errSpent
+	}
+	b.sent++
+	return b.send(ctx, request)
+}
+
 // ask sends one question.
 func (b *prober) ask(ctx context.Context, q source.Question) (*answer, error) {
 	if q.Page == nil {
@@ -57,16 +66,12 @@ func (b *prober) ask(ctx context.Context, q source.Question) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.left--; b.left < 0 {
-		return nil, errSpent
-	}
-	b.sent++
-	resp, err := b.send(ctx, request)
+	resp, err := b.spend(ctx, request)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Release()
-	a := &answer{status: resp.Status, header: resp.Header, url: request.URL, size: len(resp.Body), verdict: b.request.Verdict(b.partition, resp)}
+	a := &answer{status: resp.Status, header: resp.Header, url: request.URL, verdict: b.request.Verdict(b.partition, resp)}
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		a.dated, a.took = true, int64(resp.Received.Sub(at).Seconds())
 	}

@@ -18,8 +18,7 @@ func (b *prober) emptyPage(ctx context.Context, fact string) error {
 	}
 	for i := 1; i < len(pages); i++ {
 		if a := pages[i-1]; a.glimpse.Next != "" && len(pages[i].rows()) > 0 && pages[i].glimpse.Next == a.glimpse.Next {
-			b.find(learned{fact: fact, differs: true, evidence: fmt.Sprintf("FROZEN: page %d has %s, and the cursor of the page before it", i+1, counted(int64(len(pages[i].rows())), "record"))})
-			return nil
+			return b.contradict(fact, "FROZEN: page %d has %s, and the cursor of the page before it", i+1, counted(int64(len(pages[i].rows())), "record"))
 		}
 	}
 	last := pages[len(pages)-1]
@@ -41,16 +40,14 @@ func (b *prober) emptyPage(ctx context.Context, fact string) error {
 		}
 		switch a.glimpse.Next {
 		case "":
-			b.find(learned{fact: fact, differs: true, evidence: "an answer without records has no cursor where `next` says"})
-			return nil
+			return b.contradict(fact, "an answer without records has no cursor where `next` says")
 		case cursor:
 			return b.clear(fact, "it stays: the answer without records has the cursor that was sent")
 		}
 		return b.clear(fact, "it moves: the answer without records has a new cursor, which is stored")
 	}
 	if cursor == "" {
-		b.find(learned{fact: fact, differs: true, evidence: "the last answer has no cursor where `next` says: there is nothing to go on from"})
-		return nil
+		return b.contradict(fact, "the last answer has no cursor where `next` says: there is nothing to go on from")
 	}
 	return errors.New("there was no empty answer within the requests that were allowed")
 }
@@ -137,8 +134,7 @@ func (b *prober) unknown(fact, what string, want cdc.Remedy, do string, a *answe
 // rule declares what an answer means; where there are rules already it is theirs to be put in order.
 func (b *prober) rule(fact, do string, a *answer, why string) error {
 	if b.trait.Rules {
-		b.find(learned{fact: fact, differs: true, evidence: fmt.Sprintf("%d: %s; %s. Add {status: %d, do: %s} to `errors`", a.status, a.why, why, a.status, do)})
-		return nil
+		return b.contradict(fact, "%d: %s; %s. Add {status: %d, do: %s} to `errors`", a.status, a.why, why, a.status, do)
 	}
 	type rule struct {
 		Status int    `yaml:"status"`

@@ -166,12 +166,10 @@ func (b *prober) pastTheEnd(ctx context.Context, fact string) error {
 	}
 	switch {
 	case len(a.rows()) > 0:
-		b.find(learned{fact: fact, differs: true, evidence: fmt.Sprintf("page or offset %d shows %s: the parameter is ignored, or the last page comes again and again",
-			far, counted(int64(len(a.rows())), "record"))})
-		return nil
+		return b.contradict(fact, "page or offset %d shows %s: the parameter is ignored, or the last page comes again and again",
+			far, counted(int64(len(a.rows())), "record"))
 	case a.glimpse == nil:
-		b.find(learned{fact: fact, differs: true, evidence: fmt.Sprintf("%d %s: %s; a pass that goes one page too far would halt. Declare `more`, `done` or `next`", far, a.said(), a.why)})
-		return nil
+		return b.contradict(fact, "%d %s: %s; a pass that goes one page too far would halt. Declare `more`, `done` or `next`", far, a.said(), a.why)
 	}
 	return b.clear(fact, "%d %s", far, a.said())
 }

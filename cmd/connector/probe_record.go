@@ -148,11 +148,7 @@ func (b *prober) seek(ctx context.Context, st *source.Stream, key []byte) (statu
 		status = resp.Status
 		return judge(resp)
 	}
-	if b.left--; b.left < 0 {
-		return 0, false, errSpent
-	}
-	b.sent++
-	resp, err := b.send(ctx, request)
+	resp, err := b.spend(ctx, request)
 	if err != nil {
 		return status, false, err
 	}

@@ -19,11 +19,20 @@ func (b *prober) timed() []source.Row {
 
 var errTooFew = errors.New("the first page has too few records with different times")
 
-// exact returns records whose time a request can write without loss, from the middle of the first page's times outwards.
-func (b *prober) exact() ([]source.Row, error) {
+// spread is timed, where there are three records or more and not all of one time.
+func (b *prober) spread() ([]source.Row, error) {
 	rows := b.timed()
 	if len(rows) < 3 || !rows[0].At.Before(rows[len(rows)-1].At) {
 		return nil, errTooFew
+	}
+	return rows, nil
+}
+
+// exact returns records whose time a request can write without loss, from the middle of the first page's times outwards.
+func (b *prober) exact() ([]source.Row, error) {
+	rows, err := b.spread()
+	if err != nil {
+		return nil, err
 	}
 	var out []source.Row
 	for i := range rows {
@@ -108,9 +117,9 @@ var spellings = []string{
 
 // format looks how a request has to write a time (P16): in the declared way, or else in which.
 func (b *prober) format(ctx context.Context, fact string) error {
-	rows := b.timed()
-	if len(rows) < 3 || !rows[0].At.Before(rows[len(rows)-1].At) {
-		return errTooFew
+	rows, err := b.spread()
+	if err != nil {
+		return err
 	}
 	pivot := rows[len(rows)/2]
 	try := func(format string) (bool, string, error) {
@@ -172,9 +181,9 @@ func (b *prober) written(request string) any {
 
 // filter looks whether a request for what changed since a time shows less than all (P7).
 func (b *prober) filter(ctx context.Context, fact string) error {
-	rows := b.timed()
-	if len(rows) < 3 || !rows[0].At.Before(rows[len(rows)-1].At) {
-		return errTooFew
+	rows, err := b.spread()
+	if err != nil {
+		return err
 	}
 	pivot := rows[len(rows)*3/4]
 	a, err := b.from(ctx, pivot)
@@ -206,44 +215,37 @@ func (b *prober) works(a *answer, pivot source.Row) bool {
 	return a.glimpse != nil && (all == 0 || shown < all) && (len(a.rows()) > 0 || !pivot.At.Before(newest.At))
 }
 
+// edge asks from a record's own time on, and reports whether that record, the first of rows, is shown.
+func (b *prober) edge(ctx context.Context) (rows []source.Row, shown bool, err error) {
+	if rows, err = b.exact(); err != nil {
+		return nil, false, err
+	}
+	a, err := b.from(ctx, rows[0])
+	if err != nil {
+		return nil, false, err
+	}
+	if !b.works(a, rows[0]) {
+		return nil, false, errFilter
+	}
+	cursor, _ := b.request.Exact(rows[0])
+	shown, err = b.finds(ctx, source.Question{Cursor: cursor}, rows[0])
+	return rows, shown, err
+}
+
 // inclusive looks whether a record at the very cursor is shown again (P6).
 func (b *prober) inclusive(ctx context.Context, fact string) error {
-	rows, err := b.exact()
+	rows, found, err := b.edge(ctx)
 	if err != nil {
 		return err
 	}
 	pivot := rows[0]
-	a, err := b.from(ctx, pivot)
-	if err != nil {
-		return err
-	}
-	if !b.works(a, pivot) {
-		return errFilter
-	}
-	cursor, _ := b.request.Exact(pivot)
-	found, err := b.finds(ctx, source.Question{Cursor: cursor}, pivot)
-	if err != nil {
-		return err
-	}
 	return b.declare(fact, "incremental.inclusive", found, found != b.trait.Inclusive, "asked from %s on, the record %s of that very time %s",
 		pivot.Text, pivot.Key, map[bool]string{true: "comes too", false: "does not come"}[found])
 }
 
 // granularity looks how finely the server compares (P8): how far one has to move before a record's own time is another one.
 func (b *prober) granularity(ctx context.Context, fact string) error {
-	rows, err := b.exact()
-	if err != nil {
-		return err
-	}
-	first, err := b.from(ctx, rows[0])
-	if err != nil {
-		return err
-	}
-	if !b.works(first, rows[0]) {
-		return errFilter
-	}
-	own, _ := b.request.Exact(rows[0])
-	inclusive, err := b.finds(ctx, source.Question{Cursor: own}, rows[0])
+	rows, inclusive, err := b.edge(ctx)
 	if err != nil {
 		return err
 	}
@@ -303,9 +305,7 @@ func (b *prober) future(ctx context.Context, fact string) error {
 		return err
 	}
 	if n := len(a.rows()); n > 0 {
-		b.find(learned{fact: fact, differs: true,
-			evidence: fmt.Sprintf("a request from a year hence on shows %s: the time is not understood, or the filter is ignored", counted(int64(n), "record"))})
-		return nil
+		return b.contradict(fact, "a request from a year hence on shows %s: the time is not understood, or the filter is ignored", counted(int64(n), "record"))
 	}
 	return b.clear(fact, "a request from a year hence on %s", a.said())
 }

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"tidemark/internal/cdc"
@@ -58,9 +57,8 @@ func reconcileCommand(ctx context.Context, p *program, args []string) error {
 		return fmt.Errorf("%w: connector reconcile CONNECTION/STREAM [--now | --dry-run | --approve N]", errUsage)
 	}
 	r.target, r.command.N = rest[0], *approve
-	var ok bool
-	if r.command.Connection, r.command.Stream, ok = strings.Cut(r.target, "/"); !ok {
-		return fmt.Errorf("%w: %q is not CONNECTION/STREAM", errUsage, r.target)
+	if r.command.Connection, r.command.Stream, err = streamName(r.target); err != nil {
+		return err
 	}
 	if r.d, err = p.distant("reconcile"); err != nil {
 		return err

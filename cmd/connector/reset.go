@@ -28,8 +28,7 @@ func offsetsReset(ctx context.Context, p *program, args []string) error {
 	r := resetting{surgery: surgery{p: p}}
 	f := p.flags("offsets reset", "CONNECTION/STREAM [--tombstone-old] [--dry-run] --yes")
 	f.BoolVar(&r.tombstones, "tombstone-old", false, "publish a tombstone (reason reset) for every key that was published")
-	f.BoolVar(&r.dry, "dry-run", false, "show what would be done")
-	f.BoolVar(&r.sure, "yes", false, "do it")
+	r.consent(f)
 	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err

@@ -38,11 +38,12 @@ func run(ctx context.Context, p *program, args []string) error {
 		return err
 	}
 	defer d.close()
-	if d.hangup == nil {
-		hangup := make(chan os.Signal, 1)
-		signal.Notify(hangup, syscall.SIGHUP)
-		defer signal.Stop(hangup)
-		d.hangup = hangup
+	hangup := p.hangup
+	if hangup == nil {
+		own := make(chan os.Signal, 1)
+		signal.Notify(own, syscall.SIGHUP)
+		defer signal.Stop(own)
+		hangup = own
 	}
 	all, err := d.connections()
 	if err != nil {
@@ -53,11 +54,11 @@ func run(ctx context.Context, p *program, args []string) error {
 			d.log.Warn(w, "connection", c.Name)
 		}
 	}
-	return d.capture(ctx, all, func(o *capture.Options) { o.Adopt, o.Rebaseline = *adopt, *rebaseline })
+	return d.capture(ctx, all, hangup, func(o *capture.Options) { o.Adopt, o.Rebaseline = *adopt, *rebaseline })
 }
 
-// capture runs connections until ctx ends, with the admin page beside them.
-func (d *deployment) capture(ctx context.Context, all []declared, change func(*capture.Options)) error {
+// capture runs connections until ctx ends, with the admin page beside them. A signal of hangup has the file of connections read again.
+func (d *deployment) capture(ctx context.Context, all []declared, hangup <-chan os.Signal, change func(*capture.Options)) error {
 	cluster, err := d.reach(ctx)
 	if err != nil || ctx.Err() != nil {
 		return err
@@ -85,7 +86,7 @@ func (d *deployment) capture(ctx context.Context, all []declared, change func(*c
 		"connections", len(all), "status", "http://"+d.settings.Admin)
 	looking, end := context.WithCancel(ctx)
 	var wait sync.WaitGroup
-	wait.Go(func() { reload.run(looking, d.hangup) }) // follows the file of connections
+	wait.Go(func() { reload.run(looking, hangup) }) // follows the file of connections
 	err = sup.Run(ctx)
 	end()
 	wait.Wait()

@@ -111,7 +111,7 @@ func (s *settings) validate() error {
 		if err != nil {
 			return bad("KAFKA_BROKERS", "Write host:port, separated by commas", "%w", err)
 		}
-		if ip := net.ParseIP(host); !s.TLS && !s.Plaintext && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if !s.TLS && !s.Plaintext && !loopback(host) {
 			return bad("KAFKA_BROKERS", "Set KAFKA_TLS=true, or KAFKA_PLAINTEXT=true where the network is trusted",
 				"broker %s is not on loopback and the connection would be in clear", b)
 		}

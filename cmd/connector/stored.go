@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -26,6 +27,15 @@ func (p *program) distant(name string) (*deployment, error) {
 	}
 	d := &deployment{env: p.env, settings: s, log: s.logger(p)}
 	return d, d.connect()
+}
+
+// streamName reads CONNECTION/STREAM.
+func streamName(name string) (connection, stream string, err error) {
+	connection, stream, ok := strings.Cut(name, "/")
+	if !ok {
+		return "", "", fmt.Errorf("%w: %q is not CONNECTION/STREAM", errUsage, name)
+	}
+	return connection, stream, nil
 }
 
 // holdings are what the offsets topic holds of a connection in one shard.

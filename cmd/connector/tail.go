@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"tidemark/internal/cdc"
@@ -143,9 +142,9 @@ func (p *program) print(ctx context.Context, d *deployment, q kafka.Query, key s
 // topicOf is the events topic of CONNECTION/STREAM: as the file of connections names it, or by the deployment's rule where
 // there is no file.
 func (d *deployment) topicOf(name string) (string, error) {
-	connection, stream, ok := strings.Cut(name, "/")
-	if !ok {
-		return "", fmt.Errorf("%w: %q is not CONNECTION/STREAM", errUsage, name)
+	connection, stream, err := streamName(name)
+	if err != nil {
+		return "", err
 	}
 	if all, err := d.connections(); err == nil {
 		for _, c := range all {

@@ -54,10 +54,8 @@ func tokensStatus(ctx context.Context, p *program, args []string) error {
 		if c.bound.Auth.RefreshToken.IsZero() {
 			row[5] = "there is no grant: connector login or connector tokens replace gives it one"
 		}
-		for _, h := range stored {
-			if h.connection == c.Name && h.shard == d.kafka.ShardOf(c.Account) && h.token != nil {
-				row = d.tokenRow(h, "")
-			}
+		if h := d.of(stored, c); h.token != nil {
+			row = d.tokenRow(h, "")
 		}
 		rows = append(rows, row)
 	}
@@ -127,8 +125,7 @@ func tokensReplace(ctx context.Context, p *program, args []string) error {
 	r := replacing{surgery: surgery{p: p}}
 	f := p.flags("tokens replace", "CONNECTION [--env VARIABLE] [--dry-run] --yes < FILE")
 	variable := f.String("env", "", "take the refresh token from this variable instead of standard input")
-	f.BoolVar(&r.dry, "dry-run", false, "show what would be done")
-	f.BoolVar(&r.sure, "yes", false, "do it")
+	r.consent(f)
 	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err

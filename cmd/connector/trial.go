@@ -108,15 +108,13 @@ func (t *trialFlags) reads(f *flag.FlagSet, pages int) {
 // order returns the requests to try: parents first, since their children are found in what they answer. Where the partition is
 // given, its parents are not asked.
 func (r *trial) order(t trialFlags) []*source.Request {
+	above := map[*source.Stream]*source.Lineage{} // of streams that may be parents
+	for _, request := range r.src.Requests {
+		above[request.Streams[0]] = request.Lineage()
+	}
 	depth := func(request *source.Request) (n int) {
-		for l := request.Lineage(); l != nil && l.Parent != nil; n++ {
-			parent := l.Parent.Index
-			l = nil
-			for _, other := range r.src.Requests {
-				if other.Streams[0].Index == parent {
-					l = other.Lineage()
-				}
-			}
+		for l := request.Lineage(); l != nil && l.Parent != nil; l = above[l.Parent] {
+			n++
 		}
 		return n
 	}

@@ -29,12 +29,11 @@ type deployment struct {
 	folder   *fetch.Folder     // of FILES_DIR; nil: none
 	pages    *fetch.Pages      // bytes of pages, of all connections (10)
 	budgets  map[string]*fetch.Budget
-	hangup   <-chan os.Signal // of the program
 }
 
 // deploy wires the outside of a process: Kafka and the registry, embedded where no brokers are configured.
 func (p *program) deploy(s *settings) (*deployment, error) {
-	d := &deployment{env: p.env, settings: s, log: s.logger(p), hangup: p.hangup}
+	d := &deployment{env: p.env, settings: s, log: s.logger(p)}
 	s.limits()
 	if err := d.open(); err != nil {
 		return nil, err

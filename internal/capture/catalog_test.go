@@ -158,6 +158,11 @@ func (s *system) slowly(what string, is func() bool, show ...func() any) {
 		if time.Since(last) > 300*time.Millisecond {
 			yes, last = is(), time.Now()
 		}
+		select {
+		case <-s.done:
+			s.Fatalf("%s: the connection ended: %v", what, s.err)
+		default:
+		}
 		return yes
 	}, show...)
 }

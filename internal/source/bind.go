@@ -469,8 +469,8 @@ func (b *binder) partitions(req *Request, spreads []spread) {
 	product := 1
 	for _, sp := range spreads {
 		dim := dimension{name: sp.name}
-		if sp.parent != nil {
-			dim.lineage = b.lineage(req, sp)
+		if p := sp.parent; p != nil {
+			dim.lineage = &Lineage{Child: req, Changed: p.changed, name: p.name, stream: p.stream, fields: p.kept, by: p.n}
 		}
 		for _, t := range sp.values {
 			if err := b.spread(&dim, t); err != nil {

@@ -100,18 +100,10 @@ type signal struct {
 // eval reports whether the signal is given: true, a number above 0, a text that is not empty. A place that is absent or
 // null is not given. A list or a map says neither, and taking it for "no more" would end a pass early: it is an error.
 func (s *signal) eval(resp *response, v *vars) (bool, error) {
-	var x any
-	var err error
-	if s.place != nil {
-		x, err = bodyAt(resp, *s.place)
-	} else {
-		in := *v
-		in.response = resp
-		x, err = s.expr.eval(&in)
-	}
+	x, err := s.value(resp, v)
 	if err == nil {
 		var given bool
-		if given, err = truth(normal(x)); err == nil {
+		if given, err = truth(x); err == nil {
 			return given, nil
 		}
 	}
@@ -121,16 +113,8 @@ func (s *signal) eval(resp *response, v *vars) (bool, error) {
 
 // text returns the text or number that the signal's place holds.
 func (s *signal) text(resp *response, v *vars) (string, error) {
-	var x any
-	var err error
-	if s.place != nil {
-		x, err = bodyAt(resp, *s.place)
-	} else {
-		in := *v
-		in.response = resp
-		x, err = s.expr.eval(&in)
-	}
-	switch x := normal(x).(type) {
+	value, err := s.value(resp, v)
+	switch x := value.(type) {
 	case string:
 		if x != "" {
 			return x, err
@@ -138,7 +122,19 @@ func (s *signal) text(resp *response, v *vars) (string, error) {
 	case int64:
 		return written(x)
 	}
-	return "", cmp.Or(err, fmt.Errorf("it is %s, not a text or a whole number", kindOf(normal(x))))
+	return "", cmp.Or(err, fmt.Errorf("it is %s, not a text or a whole number", kindOf(value)))
+}
+
+// value is what stands at the signal's place, or what its expression gives.
+func (s *signal) value(resp *response, v *vars) (any, error) {
+	if s.place != nil {
+		x, err := bodyAt(resp, *s.place)
+		return normal(x), err
+	}
+	in := *v
+	in.response = resp
+	x, err := s.expr.eval(&in)
+	return normal(x), err
 }
 
 func truth(x any) (bool, error) {

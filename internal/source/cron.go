@@ -45,11 +45,11 @@ func (r *linter) timetable(n *yaml.Node, what string) *timetable {
 }
 
 func newTimetable(cron, zone string) (*timetable, error) {
-	plain, err := newLayout("date", zone)
+	loc, err := zoneNamed(zone)
 	if err != nil {
 		return nil, err
 	}
-	t := &timetable{zone: plain.zone}
+	t := &timetable{zone: loc}
 	fields := strings.Fields(strings.ToLower(cron))
 	if len(fields) != 5 {
 		return nil, fmt.Errorf("%q has %d fields, and cron has 5: minute, hour, day of the month, month, day of the week", cron, len(fields))

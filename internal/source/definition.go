@@ -228,7 +228,7 @@ func (r *linter) settings(d *Definition, n *yaml.Node) {
 	})
 }
 
-// plainValue returns a scalar's value, or a list of them.
+// plainValue returns a node's value as it was written.
 func plainValue(n *yaml.Node) any {
 	if n.Kind == yaml.SequenceNode {
 		out := make([]any, len(n.Content))

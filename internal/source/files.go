@@ -85,16 +85,15 @@ func (s *streamReader) files(n *yaml.Node) {
 
 // fileRequest checks what only request and store together can get wrong.
 func (s *streamReader) fileRequest(w *Files, f map[string]*yaml.Node, sc *scope) {
-	named, secret := false, ""
+	secret := ""
 	w.call.each(func(t *template) {
 		t.bindings(func(b binding) {
-			named = named || b.root == "item"
 			if c := sc.setting(b.member); b.root == "config" && c != nil && c.secret {
 				secret = b.member
 			}
 		})
 	})
-	if !named {
+	if !w.call.mentions("item") {
 		s.fail(f["request"], "files.request does not say which file it asks for: there is no {{ item.NAME }} in it")
 	}
 	if w.Folder {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,7 +17,6 @@ import (
 // said of the pass waits for them, since the cursor may not pass what is not published (4). It does not change; which of its
 // parts is next is the position's.
 type hydration struct {
-	buf   []byte // the parts, as the list showed them
 	parts []fragment
 	// What the page said, for when its last record is whole.
 	stage                      stage
@@ -27,8 +27,8 @@ type hydration struct {
 // fragment is one record of which the list gave a part.
 type fragment struct {
 	list    int
-	raw     record.Span // of hydration.buf
-	cursor  record.Span // the same; zero where there is none
+	raw     []byte      // as the list showed it
+	cursor  record.Span // of raw; zero where there is none
 	key     string
 	version cdc.Version
 	request *fetch.Request
@@ -50,10 +50,8 @@ func (s *streamReader) hydrate(n *yaml.Node) {
 	if p := s.place(f["records"], "records"); p != nil {
 		h.records = *p
 	}
-	named := false
-	h.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "record" }) })
 	switch {
-	case !named:
+	case !h.call.mentions("record"):
 		s.fail(n, "hydrate does not say which record it asks for: there is no {{ record.NAME }} in it")
 	case st.contentKey:
 		s.fail(n, "hydrate needs a key that the part has too, and `primary_key: content` is a hash of the whole")
@@ -73,10 +71,9 @@ func (s *splitter) partial(next *Position) {
 			kept = append(kept, rec)
 			continue
 		}
-		part := fragment{list: rec.list, key: string(rec.Key), version: rec.Version, request: rec.request}
-		part.raw = h.put(rec.Raw.Of(s.body))
+		part := fragment{list: rec.list, raw: bytes.Clone(rec.Raw.Of(s.body)), key: string(rec.Key), version: rec.Version, request: rec.request}
 		if !rec.Cursor.IsZero() {
-			part.cursor = record.Span{Off: part.raw.Off + rec.Cursor.Off - rec.Raw.Off, End: part.raw.Off + rec.Cursor.End - rec.Raw.Off}
+			part.cursor = record.Span{Off: rec.Cursor.Off - rec.Raw.Off, End: rec.Cursor.End - rec.Raw.Off}
 		}
 		h.parts = append(h.parts, part)
 	}
@@ -89,12 +86,6 @@ func (s *splitter) partial(next *Position) {
 
 // Incomplete reports whether the pass goes on with the whole of a record of which the list gave a part.
 func (p *Position) Incomplete() bool { return p.stage == hydrating }
-
-func (h *hydration) put(raw []byte) record.Span {
-	off := int32(len(h.buf))
-	h.buf = append(h.buf, raw...)
-	return record.Span{Off: off, End: int32(len(h.buf))}
-}
 
 // part decides on a record of a list whose records are parts: the request for the whole one, where that is needed. A condition
 // that the part cannot answer is left to the whole.
@@ -134,9 +125,8 @@ func (s *splitter) part(rd *reader, rec *Record, list int) {
 func (s *splitter) hydrated() error {
 	next, h := &s.page.Next, s.pos.hydration
 	part := h.parts[s.pos.wholes]
-	raw := part.raw.Of(h.buf)
-	s.page.joined = append(append(append(s.page.joined[:0], raw...), '\n'), s.body...)
-	behind := len(raw) + 1
+	s.page.joined = append(append(append(s.page.joined[:0], part.raw...), '\n'), s.body...)
+	behind := len(part.raw) + 1
 	if err := s.whole(part, behind); err != nil {
 		return err
 	}
@@ -159,13 +149,10 @@ func (s *splitter) hydrated() error {
 func (s *splitter) whole(part fragment, behind int) error {
 	rd := s.readers[part.list]
 	rec := Record{
-		Stream: rd.stream.Index, Raw: record.Span{End: part.raw.End - part.raw.Off},
+		Stream: rd.stream.Index, Raw: record.Span{End: int32(len(part.raw))},
 		RawHash: record.RawHash(s.page.joined[:behind-1]), Key: s.keep(part.key),
 	}
 	rec.KeyHash, rec.Version, rec.Cursor = record.KeyHash(rec.Key), part.version, part.cursor
-	if !rec.Cursor.IsZero() {
-		rec.Cursor = record.Span{Off: part.cursor.Off - part.raw.Off, End: part.cursor.End - part.raw.Off}
-	}
 	err := s.request.judge(s.resp, &s.vars, true)
 	switch {
 	case missing(s.resp), parks(err):
@@ -221,7 +208,7 @@ func (s *splitter) complete(rd *reader, rec *Record, behind int) error {
 		s.park(rec, "the record is too large", fault)
 	}
 	rec.whole, rec.Value, rec.Hash = rd.scanner.Record, rd.scanner.ValueSpan, rd.scanner.Hash
-	w := row{list: 0}
+	var w row
 	if slot := rd.stream.cursorSlot; slot >= 0 {
 		if at, err := s.request.incremental.record.parse(s.text(rd.scanner.Spans[slot])); err == nil {
 			w.at, w.cursor = at, rd.scanner.Spans[slot]

@@ -132,11 +132,7 @@ func (r *Request) Rescan(p Partition, stream int, body []byte, rec *Record, rule
 		}
 		rd.old[name] = old
 	}
-	at := rec.Raw
-	if !rec.whole.IsZero() {
-		at = rec.whole
-	}
-	if _, err := old.scanner.Scan(body, int(at.Off)); err != nil && !errors.Is(err, record.ErrSize) {
+	if _, err := old.scanner.Scan(body, int(recordOf(rec).Off)); err != nil && !errors.Is(err, record.ErrSize) {
 		return 0, err
 	}
 	if old.patched == nil {

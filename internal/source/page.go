@@ -31,6 +31,9 @@ func (w *walk) note(key uint64, page, most int) {
 		w.lost = true
 		return
 	}
+	if w.seen == nil {
+		w.seen = sightings{}
+	}
 	w.seen.note(key, page)
 }
 
@@ -100,15 +103,13 @@ func (s *splitter) settle(next *Position) {
 // watch looks for signs of drift (P9): a key that an earlier page showed, or a record that changed after the pass began.
 // Tokens are the server's own idea of where a page ends, so only numbers, and links that may hold one, are watched.
 func (s *splitter) watch(next *Position) error {
-	kind := s.request.paginator.kind
-	numbered := kind == pagePaginator || kind == offsetPaginator
-	if !numbered && kind != linkPaginator && s.request.total == nil {
+	if !s.request.watched() {
 		return nil
 	}
+	kind := s.request.paginator.kind
+	numbered := kind == pagePaginator || kind == offsetPaginator
 	w := &next.walk
-	if w.seen == nil {
-		w.seen = sightings{}
-	}
+	most := s.request.source.limits.withDefaults().Sightings
 	present := s.resp.ServerTime.Add(s.resp.Received.Sub(s.resp.Sent) + time.Second)
 	fresh := len(s.rows) == 0
 	for i := range s.rows {
@@ -124,7 +125,7 @@ func (s *splitter) watch(next *Position) error {
 		if numbered && r.at.After(next.late) && !r.at.After(present) {
 			w.drift = true
 		}
-		w.note(r.key, next.pages, s.request.source.limits.withDefaults().Sightings)
+		w.note(r.key, next.pages, most)
 	}
 	if w.stale++; fresh {
 		w.stale = 0

@@ -48,6 +48,7 @@ type Lineage struct {
 	Changed bool
 
 	name   string
+	stream string        // the parent's name
 	fields []parentField // by first, in its order
 	by     int           // how many of them are the partition's value in key and cursor name (P24)
 	given  []choice      // from the configuration
@@ -232,7 +233,7 @@ func (r *linter) kept(d *Definition, p *parentage) {
 	p.n = len(by)
 	all := slices.Concat(by, slices.Sorted(slices.Values(extra)))
 	for i, text := range all {
-		if i >= p.n && (covered(text, all[:p.n]) || slices.Index(all, text) < i || covered(text, slices.Concat(all[p.n:i], all[i+1:]))) {
+		if i >= p.n && covered(text, slices.Concat(all[:i], all[i+1:])) {
 			continue // it comes with another one
 		}
 		path, _ := record.ParsePath(text) // it was one before
@@ -248,12 +249,6 @@ func covered(field string, list []string) bool {
 	})
 }
 
-// lineage binds p for one connection: the parent stream is found once all are bound.
-func (b *binder) lineage(req *Request, sp spread) *Lineage {
-	p := sp.parent
-	return &Lineage{Child: req, Changed: p.changed, name: p.name, fields: p.kept, by: p.n}
-}
-
 // lineages finds the parents of the bound streams.
 func (b *binder) lineages() {
 	for _, req := range b.source.Requests {
@@ -261,15 +256,13 @@ func (b *binder) lineages() {
 		if l == nil {
 			continue
 		}
-		above, _ := b.def.stream(req.Streams[0].Name)
-		wanted := above.parent()
 		for _, st := range b.source.Streams {
-			if st.Name == wanted {
+			if st.Name == l.stream {
 				l.Parent, st.Children = st, append(st.Children, l)
 			}
 		}
 		if l.Parent == nil && len(l.given) == 0 {
-			b.fail("stream %s: its partitions are the records of stream %s, which is not chosen, and the configuration names none", req.Name, wanted)
+			b.fail("stream %s: its partitions are the records of stream %s, which is not chosen, and the configuration names none", req.Name, l.stream)
 		}
 	}
 }
@@ -286,10 +279,7 @@ func (l *Lineage) give(x any) error {
 		nested(record, l.fields[0].names, x)
 	}
 	for i, f := range l.fields {
-		var at any = record
-		for _, name := range f.names {
-			at, _, _ = access(at, name)
-		}
+		at := f.of(record)
 		if at == nil && i < l.by {
 			return fmt.Errorf("an element of the list has no %s", f.text)
 		}
@@ -307,6 +297,14 @@ func (l *Lineage) give(x any) error {
 		l.given = append(l.given, c)
 	}
 	return err
+}
+
+// of returns the field's value in a parent's record, nil where it has none.
+func (f parentField) of(x any) any {
+	for _, name := range f.names {
+		x, _, _ = access(x, name)
+	}
+	return x
 }
 
 // value names the fields that are the partition's value.
@@ -410,10 +408,7 @@ func names(x any) bool {
 func (l *Lineage) parts(value any) []any {
 	out := make([]any, l.by)
 	for i := range out {
-		out[i] = value
-		for _, name := range l.fields[i].names {
-			out[i], _, _ = access(out[i], name)
-		}
+		out[i] = l.fields[i].of(value)
 	}
 	return out
 }

@@ -41,7 +41,7 @@ func (r *linter) patch(add, remove *yaml.Node, sc *scope) *patch {
 	case len(add.Content) == 0:
 		r.fail(add, "add_fields is an empty map")
 	default:
-		p.add, p.said.Add = r.body(add, "add_fields", sc), tree(add)
+		p.add, p.said.Add = r.body(add, "add_fields", sc), plainValue(add)
 		for _, f := range p.add.fields {
 			gone = append(gone, record.Member(f.name)) // what is added takes the place of what is there
 		}
@@ -78,26 +78,6 @@ func (r *linter) settingOfPatch(p *patch, at *yaml.Node, sc *scope, b binding) {
 	}
 }
 
-// tree returns a node's values as they were written.
-func tree(n *yaml.Node) any {
-	switch n.Kind {
-	case yaml.MappingNode:
-		out := map[string]any{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			out[n.Content[i].Value] = tree(n.Content[i+1])
-		}
-		return out
-	case yaml.SequenceNode:
-		out := make([]any, len(n.Content))
-		for i, c := range n.Content {
-			out[i] = tree(c)
-		}
-		return out
-	default:
-		return literal(n)
-	}
-}
-
 // fields is the patch as rules hold it: with the settings of a connection, so that a setting that changes is a rule that changes.
 func (p *patch) fields(config map[string]any) string {
 	if p == nil {
@@ -131,7 +111,7 @@ func patchOf(fields string, partitions []dimension) (p *patch, places []record.P
 	config = map[string]any{}
 	if root := r.document([]byte(fields)); root != nil {
 		r.each(child(root, "config"), "config", func(k, v *yaml.Node) {
-			config[k.Value] = tree(v)
+			config[k.Value] = plainValue(v)
 			sc.config = append(sc.config, &setting{name: k.Value, optional: true}) // of any type: they were checked when they were set
 		})
 		p = r.patch(child(root, "add"), child(root, "remove"), sc)
@@ -151,20 +131,9 @@ func (p *patch) append(dst, buf []byte, at record.Span, v *vars) ([]byte, error)
 	if p.add == nil {
 		return dst, nil
 	}
-	dst = dst[:len(dst)-1]
-	for _, f := range p.add.fields {
-		mark := len(dst)
-		if dst[mark-1] != '{' {
-			dst = append(dst, ',')
-		}
-		dst, _ = appendJSON(dst, f.name) // a string always has a JSON form
-		out, ok, err := f.value.append(append(dst, ':'), v)
-		if err != nil {
-			return nil, err
-		}
-		if dst = out; !ok {
-			dst = dst[:mark] // null leaves the field out
-		}
+	dst, err := appendFields(dst[:len(dst)-1], p.add.fields, v)
+	if err != nil {
+		return nil, err
 	}
 	return append(dst, '}'), nil
 }

@@ -138,9 +138,7 @@ func (s *streamReader) lookup(l *yaml.Node) {
 	} else {
 		look.records = s.found
 	}
-	named := false
-	look.call.each(func(t *template) { t.bindings(func(b binding) { named = named || b.root == "key" }) })
-	if !named && len(s.problems) == before {
+	if !look.call.mentions("key") && len(s.problems) == before {
 		s.fail(l, "the lookup does not say which record it asks for: there is no {{ key.NAME }} in it")
 	}
 	sc := s.in("lookup gone", "record", "config", "now")
@@ -240,12 +238,9 @@ func (r *Request) watched() bool {
 // count notes the keys of a page whose paginator does not watch them, so that they can be compared with total and cap (D1): rows
 // are no measure, since pages overlap and a walk that drifts is taken again.
 func (s *splitter) count(next *Position) {
-	w := &next.walk
-	if w.seen == nil {
-		w.seen = sightings{}
-	}
+	most := s.request.source.limits.withDefaults().Sightings
 	for i := range s.rows {
-		w.note(s.rows[i].key, next.pages, s.request.source.limits.withDefaults().Sightings)
+		next.walk.note(s.rows[i].key, next.pages, most)
 	}
 }
 

@@ -286,6 +286,13 @@ type call struct {
 	form    []parameter
 }
 
+// mentions reports whether the call's templates take something of root.
+func (c *call) mentions(root string) bool {
+	found := false
+	c.each(func(t *template) { t.bindings(func(b binding) { found = found || b.root == root }) })
+	return found
+}
+
 // each visits the call's templates.
 func (c *call) each(f func(*template)) {
 	for _, list := range [][]parameter{c.query, c.headers, c.form} {
@@ -479,27 +486,34 @@ func (b *body) render(v *vars) (out []byte, kind string, err error) {
 	return out, "application/json", err
 }
 
+// appendFields appends the members that are not null to a map that dst leaves open.
+func appendFields(dst []byte, fields []field, v *vars) ([]byte, error) {
+	for i := range fields {
+		mark := len(dst)
+		if dst[mark-1] != '{' {
+			dst = append(dst, ',')
+		}
+		dst, _ = appendJSON(dst, fields[i].name) // a string always has a JSON form
+		out, ok, err := fields[i].value.append(append(dst, ':'), v)
+		if err != nil {
+			return nil, err
+		}
+		if dst = out; !ok {
+			dst = dst[:mark] // null leaves the field out
+		}
+	}
+	return dst, nil
+}
+
 // append writes b as JSON; false where it is null, and then left out of its map or list.
 func (b *body) append(dst []byte, v *vars) ([]byte, bool, error) {
 	switch b.kind {
 	case bodyMap:
-		dst = append(dst, '{')
-		for i, first := 0, true; i < len(b.fields); i++ {
-			mark := len(dst)
-			if !first {
-				dst = append(dst, ',')
-			}
-			dst, _ = appendJSON(dst, b.fields[i].name) // a string always has a JSON form
-			out, ok, err := b.fields[i].value.append(append(dst, ':'), v)
-			if err != nil {
-				return nil, false, err
-			}
-			if dst = out; !ok {
-				dst = dst[:mark]
-			}
-			first = first && !ok
+		out, err := appendFields(append(dst, '{'), b.fields, v)
+		if err != nil {
+			return nil, false, err
 		}
-		return append(dst, '}'), true, nil
+		return append(out, '}'), true, nil
 	case bodyList:
 		dst = append(dst, '[')
 		for i, first := 0, true; i < len(b.list); i++ {
