@@ -555,7 +555,7 @@ func (c *checkup) schema(ctx context.Context, probe *registryProbe, d declared, 
 	if c.embedded {
 		return "can be used", nil
 	}
-	text, err := schemas.Get(st.Schema)
+	text, err := st.Avro(schemas.Get)
 	if err != nil {
 		return "", err
 	}

@@ -99,7 +99,7 @@ func newSeaway(t *testing.T, seed uint64) *seaway {
 func fourSystems(seed int64) []*served {
 	o := simulator.Options{
 		Seed: seed, ChangesPerSecond: 3, Creates: 0.05, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.08, Ties: 0.03, LateCommits: 0.05, Lateness: 3 * time.Second,
-		Gzip: true, RateBudget: -1, Tokens: true, TokenGrace: true, TokenLife: 15 * time.Second,
+		Gzip: true, RateBudget: -1, Tokens: true, TokenGrace: true, TokenLife: 30 * time.Second,
 		People: 120, Notes: 40, Users: 30, PageCap: 40,
 		Records: map[string]int{"tasks": 30, "loans": 60, "client/recording": 150, "events": 3, "items": 8, "purchases": 8, "guests": 60},
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"tidemark/internal/cdc"
 	"tidemark/internal/codec"
 	"tidemark/internal/source"
 	"tidemark/schemas"
@@ -204,9 +203,9 @@ func plainEncoder(st *source.Stream) (*codec.Encoder, error) {
 	if st.Schema == "json" {
 		return codec.NewJSON(), nil
 	}
-	text, err := schemas.Get(st.Schema)
+	text, err := st.Avro(schemas.Get)
 	if err != nil {
-		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "load schema", "Put the schema under schemas/, or write schema: json", "%w", err)
+		return nil, err
 	}
 	return codec.NewAvro(text, 0)
 }

@@ -228,7 +228,7 @@ func (c declared) fingerprint(s *settings) string {
 		parts = append(parts, r.Name, r.RequestPrint, r.ListingPrint)
 	}
 	for _, st := range c.bound.Streams {
-		parts = append(parts, st.Name, st.Schema, st.KeyPrint, st.Rules.Fingerprint(), st.Topic.Name)
+		parts = append(parts, st.Name, st.Schema, string(st.Avsc), st.KeyPrint, st.Rules.Fingerprint(), st.Topic.Name)
 	}
 	return fingerprint(parts...)
 }

@@ -14,6 +14,8 @@ import (
 // pageBlock is a block of a page that is acted: a file to write (```yaml NAME) or commands with what they print (```console).
 var pageBlock = regexp.MustCompile("(?ms)^```(yaml [^\n]+|console)\n(.*?)^```")
 
+var pageEcho = regexp.MustCompile(`^echo '(.*)' >> (\S+)$`)
+
 // TestYourAPIInTenMinutes acts docs/your-api.md: it writes its files, runs its commands in their order, and looks for the output
 // that the page shows, where … stands for anything.
 func TestYourAPIInTenMinutes(t *testing.T) {
@@ -58,6 +60,12 @@ func (a *actor) act(line, output string) {
 			if name, value, _ := strings.Cut(pair, "="); name != "KAFKA_BROKERS" { // the stage has brokers of its own
 				a.env[name] = value
 			}
+		}
+		return
+	}
+	if m := pageEcho.FindStringSubmatch(line); m != nil {
+		if err := os.WriteFile(m[2], []byte(read(a.T, m[2])+m[1]+"\n"), 0o600); err != nil {
+			a.Fatal(err)
 		}
 		return
 	}

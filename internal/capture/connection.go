@@ -24,7 +24,7 @@ type Options struct {
 	Account string         // whose budget is shared, and which decides the shard; default: the connection's name
 	Kafka   kafka.Options
 	Fetch   fetch.Options // Origins, Credential and Secrets are filled in here
-	// Schema returns the text of an Avro schema by its name ("salesloft/person").
+	// Schema returns the text of a shipped Avro schema by its name ("salesloft/person").
 	Schema   func(name string) ([]byte, error)
 	Registry *codec.Registry // nil: values are JSON (VALUE_FORMAT=json)
 	Shape    codec.Shape
@@ -316,10 +316,9 @@ func (c *Connection) encoder(ctx context.Context, s *stream) (*codec.Encoder, er
 	if c.options.Registry == nil || s.spec.Schema == "json" {
 		return codec.NewJSON(shape), nil
 	}
-	text, err := c.options.Schema(s.spec.Schema)
+	text, err := s.spec.Avro(c.options.Schema)
 	if err != nil {
-		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "load schema", "Put the schema under schemas/, or write schema: json",
-			"stream %s: %w", s.spec.Name, err)
+		return nil, err
 	}
 	full, err := codec.Schema(text, c.options.Shape)
 	if err != nil {

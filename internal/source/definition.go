@@ -171,10 +171,10 @@ func CatalogFile(name string) ([]byte, error) {
 }
 
 var (
-	validStream  = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
-	validSetting = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
-	validSchema  = regexp.MustCompile(`^[a-z0-9_-]+/[a-z0-9_-]+$`)
-	validHeader  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+	validStream   = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
+	validSetting  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+	shippedSchema = regexp.MustCompile(`^[a-z0-9_-]+/[a-z0-9_-]+$`)
+	validHeader   = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 )
 
 func (r *linter) definition(d *Definition, root *yaml.Node) {

@@ -227,6 +227,40 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A schema that lies beside the definition is read with it; a change of what it holds is a change of the answers' meaning.
+func TestSchemaBesideTheDefinition(t *testing.T) {
+	dir := t.TempDir()
+	file, avsc := filepath.Join(dir, "ours.yaml"), filepath.Join(dir, "avro", "order.avsc")
+	if err := os.Mkdir(filepath.Dir(avsc), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(minimal+"    schema: avro/order.avsc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	print := func(text string) string {
+		t.Helper()
+		if err := os.WriteFile(avsc, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Bind("c", nil, Overrides{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Streams[0].Avro(func(string) ([]byte, error) { return nil, errors.New("a shipped one was asked for") })
+		if err != nil || string(got) != text || s.Streams[0].Schema != "avro/order.avsc" {
+			t.Errorf("schema %s: %q, %v", s.Streams[0].Schema, got, err)
+		}
+		return s.Requests[0].answerPrint
+	}
+	if print(`{"a": 1}`) == print(`{"a": 2}`) {
+		t.Error("another schema, and a 304 would still count")
+	}
+}
+
 // FuzzParse proves that no text makes the language panic, that every refusal says where, and that what is taken binds or says why
 // not.
 func FuzzParse(f *testing.F) {

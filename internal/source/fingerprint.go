@@ -117,7 +117,7 @@ func (r *Request) prints(secret func(string) bool) {
 	r.ListingPrint = fingerprint(listing)
 	answer := []string{"answer 1", r.ListingPrint}
 	for _, st := range r.Streams {
-		answer = append(answer, st.KeyPrint, st.Rules.Fingerprint(), st.Schema)
+		answer = append(answer, st.KeyPrint, st.Rules.Fingerprint(), st.Schema, string(st.Avsc))
 	}
 	r.answerPrint = fingerprint(answer)
 }

@@ -368,7 +368,7 @@ var (
 			doc: "members that are added to the published value: constants, or templates over `record`, `partition` and `config`"},
 		{name: "remove_fields", is: oneOrMore(aPlace), doc: "members that are removed from it"},
 		{name: "hydrate", is: inside(hydrateTable), doc: "the request for a whole record"},
-		{name: "schema", is: aText, absent: "json", doc: "an Avro schema under `schemas/`, or `json`"},
+		{name: "schema", is: aText, absent: "json", doc: "a shipped Avro schema such as `salesloft/person`, an `.avsc` file beside the definition, or `json`"},
 		{name: "hash", is: inside(hashTable), doc: "what counts as a change", rule: "P23"},
 		{name: "reconcile", is: inside(reconcileTable), doc: "how silent deletions are found", rule: "D1"},
 		{name: "topic", is: inside(topicTable), doc: "the events topic"},

@@ -43,7 +43,8 @@ type RateLimit struct {
 // Stream is one kind of record with one events topic.
 type Stream struct {
 	Name   string
-	Schema string // "json", or the Avro schema's name under schemas/: "salesloft/person"
+	Schema string // "json", the name of a shipped Avro schema ("salesloft/person"), or that of a file beside the definition ("person.avsc")
+	Avsc   []byte // what that file holds; nil for the others
 	Index  int    // in Source.Streams; the stream argument of Split, Lookup and Seed
 	// Rules are the content rules (P23).
 	Rules record.Rules
@@ -92,6 +93,19 @@ type Stream struct {
 	patch         *patch     // nil: what is published is the value as it came
 	seed          uint64     // set by Seed
 	reader        *reader    // made at first use, split.go
+}
+
+// Avro returns the text of the stream's Avro schema: what stands beside the definition, or what shipped has under its name.
+func (st *Stream) Avro(shipped func(name string) ([]byte, error)) ([]byte, error) {
+	if st.Avsc != nil {
+		return st.Avsc, nil
+	}
+	text, err := shipped(st.Schema)
+	if err != nil {
+		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "load schema", "Put an .avsc file beside the definition and name it, or write schema: json",
+			"stream %s: %w", st.Name, err)
+	}
+	return text, nil
 }
 
 // Reconcile is what the definition or the connection says of a stream's deletions (D1–D8).

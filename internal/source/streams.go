@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -544,14 +546,30 @@ func (s *streamReader) head(in *incremental, n *yaml.Node) {
 	}
 }
 
+// schema reads the name of the Avro schema, and the schema itself where it is a file of the definition's author.
+func (s *streamReader) schema(n *yaml.Node) {
+	name := s.text(n, "schema")
+	if name == "" {
+		return
+	}
+	st := s.b.stream
+	switch st.Schema = name; {
+	case name == "json" || shippedSchema.MatchString(name):
+	case !strings.HasSuffix(name, ".avsc") || !filepath.IsLocal(name):
+		s.fail(n, "schema must be json, a shipped schema such as salesloft/person, or a file beside the definition such as person.avsc, not %q", name)
+	default:
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(s.fileOf(n)), name))
+		if err != nil {
+			s.fail(n, "schema: %v; its path is taken from the definition's directory", err)
+		}
+		st.Avsc = text
+	}
+}
+
 // content reads what of a record is published and compared.
 func (s *streamReader) content() {
 	st := s.b.stream
-	if v := s.text(s.f["schema"], "schema"); v != "" {
-		if st.Schema = v; v != "json" && !validSchema.MatchString(v) {
-			s.fail(s.f["schema"], "schema must be json or the name of a file under schemas/, such as salesloft/person, not %q", v)
-		}
-	}
+	s.schema(s.f["schema"])
 	if p := s.place(s.f["value"], "value"); p != nil {
 		if p.String() != "." {
 			st.valueSlot = s.slot(*p)
