@@ -209,7 +209,8 @@ func (s *system) graves(stream string) []string {
 	return keys
 }
 
-// live is a while of changes and faults, after which nothing changes any more.
+// live is a while of changes and faults, after which nothing changes any more. The fault Logout ends tokens and sessions in it; by
+// themselves they live for a minute: one that ended between two requests of a machine short of time would be refused twice, which halts.
 func (s *system) live(steps int, faults ...simulator.Fault) {
 	s.Helper()
 	for _, f := range faults {
@@ -344,18 +345,26 @@ func TestCatalogCRFLeavesAView(t *testing.T) {
 	b := lay(t)
 	s := b.exchange(simulator.Options{Seed: 5, Records: map[string]int{"loans": 200}})
 	s.rests("loans", "loan_events")
-	want := map[string]bool{}
 	before := s.views()
-	for _, id := range append(s.Move("loans", 12), s.Delete("loans", 3)...) {
-		for view := range before[id] {
-			if !s.views()[id][view] {
-				want[judgeKey(view, id)] = true
+	moved := s.Move("loans", 12)
+	between := s.views()
+	ids := append(moved, s.Delete("loans", 3)...)
+	want, passing := map[string]bool{}, map[string]bool{} // passing: moved into a view and deleted; one may have looked in between
+	for _, id := range ids {
+		left := func(of map[string]bool, keys map[string]bool) {
+			for view := range of {
+				if !s.views()[id][view] {
+					keys[judgeKey(view, id)] = true
+				}
 			}
 		}
+		left(before[id], want)
+		left(between[id], passing)
 	}
 	s.rests("loans", "loan_events")
 	s.end()
-	if got := s.graves("loans"); !slices.Equal(got, slices.Sorted(maps.Keys(want))) || len(got) < 12 {
+	got := slices.DeleteFunc(s.graves("loans"), func(key string) bool { return passing[key] && !want[key] })
+	if !slices.Equal(got, slices.Sorted(maps.Keys(want))) || len(got) < 12 {
 		t.Errorf("tombstones %q, want %q", got, slices.Sorted(maps.Keys(want)))
 	}
 }
@@ -390,7 +399,7 @@ func (b *bed) focus(o simulator.Options) (*system, *simulator.Focus) {
 func TestCatalogFocusLife(t *testing.T) {
 	b := lay(t)
 	s, f := b.focus(simulator.Options{
-		Seed: 7, Records: map[string]int{"client/recording": 450}, TokenLife: 3 * time.Second, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05,
+		Seed: 7, Records: map[string]int{"client/recording": 450}, TokenLife: time.Minute, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05,
 		Reverts: 0.05, Ties: 0.05, LateCommits: 0.05, Lateness: time.Second, Deletes: 0.05, Restores: 0.03,
 	})
 	s.live(30,
@@ -456,7 +465,7 @@ func (b *bed) givergy(o simulator.Options, h how) *system {
 func TestCatalogGivergyLife(t *testing.T) {
 	b := lay(t)
 	s := b.givergy(simulator.Options{
-		Seed: 11, Records: map[string]int{"events": 6, "items": 40, "purchases": 60, "guests": 300}, TokenLife: 4 * time.Second, Creates: 0.1,
+		Seed: 11, Records: map[string]int{"events": 6, "items": 40, "purchases": 60, "guests": 300}, TokenLife: time.Minute, Creates: 0.1,
 		CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.05, LateCommits: 0.05, Lateness: time.Second, Deletes: 0.05, Restores: 0.03,
 	}, how{})
 	s.live(50,
@@ -545,7 +554,7 @@ func TestCatalogSalesLoftLife(t *testing.T) {
 	b := lay(t)
 	s := b.wholeTeam(simulator.Options{
 		Seed: 21, People: 300, Accounts: 60, Calls: 60, Emails: 60, Cadences: 12, CadenceMemberships: 60, Notes: 60, Users: 40, NullUpdated: 2,
-		PageCap: 25, Tokens: true, TokenLife: 4 * time.Second, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.05,
+		PageCap: 25, Tokens: true, TokenLife: time.Minute, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.05,
 		LateCommits: 0.05, Lateness: time.Second, Deletes: 0.04, Restores: 0.02,
 	}, map[string]any{"grant_type": "client_credentials", "client_id": simulator.ClientID, "client_secret": simulator.ClientSecret})
 	s.live(50,
