@@ -348,7 +348,7 @@ func TestCatalogCRFLeavesAView(t *testing.T) {
 	before := s.views()
 	moved := s.Move("loans", 12)
 	between := s.views()
-	ids := append(moved, s.Delete("loans", 3)...)
+	ids := slices.Concat(moved, s.Delete("loans", 3))
 	want, passing := map[string]bool{}, map[string]bool{} // passing: moved into a view and deleted; one may have looked in between
 	for _, id := range ids {
 		left := func(of map[string]bool, keys map[string]bool) {

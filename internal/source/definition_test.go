@@ -237,7 +237,7 @@ func TestSchemaBesideTheDefinition(t *testing.T) {
 	if err := os.WriteFile(file, []byte(minimal+"    schema: avro/order.avsc\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	print := func(text string) string {
+	of := func(text string) string {
 		t.Helper()
 		if err := os.WriteFile(avsc, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -256,7 +256,7 @@ func TestSchemaBesideTheDefinition(t *testing.T) {
 		}
 		return s.Requests[0].answerPrint
 	}
-	if print(`{"a": 1}`) == print(`{"a": 2}`) {
+	if of(`{"a": 1}`) == of(`{"a": 2}`) {
 		t.Error("another schema, and a 304 would still count")
 	}
 }
