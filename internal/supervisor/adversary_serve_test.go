@@ -152,6 +152,7 @@ func (a *adversary) list(view string, q url.Values) reply {
 	if first || s == nil {
 		a.walked++
 		s = &stroll{n: a.walked, lie: a.choose(view)}
+		a.begun = append(a.begun, fmt.Sprintf("%s %s: %s", time.Now().UTC().Format(stamp), view, s.lie))
 		a.walks[view] = s
 	}
 	s.page++

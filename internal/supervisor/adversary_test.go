@@ -35,6 +35,7 @@ type adversary struct {
 	calm    bool // no more lies
 	frozen  bool // no more changes
 	told    map[string]int
+	begun   []string // the listings, with the lie that each tells
 }
 
 // thing is one record upstream.
@@ -79,6 +80,14 @@ type telling struct {
 	victims map[string]bool
 	strange []thing // of another tenant
 	struck  int
+}
+
+// String is what it does; the truth where there is no lie.
+func (l *telling) String() string {
+	if l == nil {
+		return "the truth"
+	}
+	return l.Do
 }
 
 func (l *telling) of(view string) bool { return l.View == "" || l.View == view }

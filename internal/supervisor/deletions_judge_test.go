@@ -34,6 +34,7 @@ type trial struct {
 	Fired    []string
 	Truths   []truth
 	Told     map[string]int
+	Listings []string // each that was begun upstream: when, of which view, and the lie that it tells
 	Events   []happening
 	Held     []holding
 	Stream   offsets.Stream

@@ -302,7 +302,7 @@ func (b *bazaar) read(topic string, yield func(kafka.Record) error) {
 // collect reads the topics, and what was true.
 func (b *bazaar) collect() {
 	h := b.result
-	h.Truths, h.Told, h.Fired, h.Log, h.Crashes = b.api.truths, b.api.told, b.plan.fired, b.log.String(), b.crashes
+	h.Truths, h.Told, h.Listings, h.Fired, h.Log, h.Crashes = b.api.truths, b.api.told, b.api.begun, b.plan.fired, b.log.String(), b.crashes
 	bound, err := b.bind()
 	if err != nil {
 		b.t.Fatal(err)
