@@ -243,9 +243,7 @@ func (o *ownership) finish(w *walk) error {
 	}
 	now := time.Now()
 	if p.list.slot < 0 { // after the first pass
-		if err := o.planListing(p, now); err != nil {
-			return err
-		}
+		o.planListing(p, now)
 	}
 	o.plan(p, now)
 	return nil

@@ -127,9 +127,7 @@ func (o *ownership) orderListing(ord *order, s *stream, now time.Time) error {
 		}
 		ord.left++
 		p.orders = append(p.orders, ord)
-		if err := o.hurry(p, now); err != nil {
-			return err
-		}
+		o.hurry(p, now)
 	}
 	if ord.left == 0 {
 		return o.refuseOrder(ord, "it has no partition that can be read")
@@ -138,14 +136,13 @@ func (o *ownership) orderListing(ord *order, s *stream, now time.Time) error {
 }
 
 // hurry has p listed now, or as soon as what is under way has ended.
-func (o *ownership) hurry(p *partition, now time.Time) error {
+func (o *ownership) hurry(p *partition, now time.Time) {
 	switch {
 	case !p.listsByItself():
-		return o.planListing(p, now)
+		o.planListing(p, now)
 	case p.walk == nil:
 		o.schedule.at(&p.poll, now)
 	}
-	return nil
 }
 
 // approveSet lets the withheld deletions of a stream go (D6): those that were shown until now, if they are no more than N. They
@@ -174,9 +171,7 @@ func (o *ownership) approveSet(ord *order, s *stream, now time.Time) error {
 		if n := shown[p.spec.Name]; p.request == s.request && n > 0 {
 			ord.outcome.Partitions = append(ord.outcome.Partitions, offsets.Verdict{Partition: p.spec.Name, Missing: n,
 				Next: "another complete listing, which begins now; what upstream declared deleted goes at once"})
-			if err := o.relist(p, now); err != nil {
-				return err
-			}
+			o.relist(p, now)
 		}
 	}
 	if err := o.report(ord); err != nil {
@@ -186,14 +181,13 @@ func (o *ownership) approveSet(ord *order, s *stream, now time.Time) error {
 }
 
 // relist has p listed now, whatever its schedule says; where it is not reconciled at all there is nothing to list.
-func (o *ownership) relist(p *partition, now time.Time) error {
-	if p.listsByItself() {
-		return o.hurry(p, now)
-	}
-	if p.request.Reconciles() && p.listing == nil && p.verdict == nil && p.inquest == nil {
+func (o *ownership) relist(p *partition, now time.Time) {
+	switch {
+	case p.listsByItself():
+		o.hurry(p, now)
+	case p.request.Reconciles() && p.listing == nil && p.verdict == nil && p.inquest == nil:
 		o.schedule.at(&p.list, now)
 	}
-	return nil
 }
 
 // dry reports whether somebody only wants to know what the verdict would be.

@@ -120,22 +120,21 @@ func (o *ownership) failListing(w *walk, err error) error {
 const listingTries = 20
 
 // planListing puts p's next listing into the schedule, unless one is under way.
-func (o *ownership) planListing(p *partition, now time.Time) error {
+func (o *ownership) planListing(p *partition, now time.Time) {
 	cp := p.checkpoint()
 	switch {
-	case p.stands(), p.verdict != nil, p.inquest != nil, o.rests(p) != "":
-		return nil
+	case p.halted != nil, p.verdict != nil, p.inquest != nil, o.rests(p) != "":
+		return
 	case p.listing != nil: // of an ownership before this one
 		o.schedule.at(&p.list, now)
-		return nil
+		return
 	case p.listsByItself(), cp.Passes == 0:
-		return nil // every pass is one (D10); the first pass is one
+		return // every pass is one (D10); the first pass is one
 	case len(p.orders) > 0:
 		o.schedule.at(&p.list, now)
-		return nil
-	}
-	if !p.request.Reconciles() {
-		return nil
+		return
+	case !p.request.Reconciles():
+		return
 	}
 	last, m := now, cp.Reconciled
 	if m != nil {
@@ -159,7 +158,6 @@ func (o *ownership) planListing(p *partition, now time.Time) error {
 		due = at
 	}
 	o.schedule.at(&p.list, due)
-	return nil
 }
 
 // listsByItself reports whether every pass of p lists everything (D10).

@@ -26,7 +26,7 @@ func (o *ownership) orphan(p *partition) {
 // pursueOrphans goes on with the keys of p as far as the batch has room. It ends when a look at the settled table finds nothing
 // more to do; a parent that comes back ends it too.
 func (o *ownership) pursueOrphans(p *partition) error {
-	if o.rests(p) != parentGone || p.stands() {
+	if o.rests(p) != parentGone || p.halted != nil {
 		p.orphans = nil
 		return nil
 	}

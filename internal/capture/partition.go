@@ -103,9 +103,6 @@ type lookup struct {
 	inquest *inquest // nil: the second opinion on a held version (P14)
 }
 
-// stands reports whether nothing is read until somebody mends it.
-func (p *partition) stands() bool { return p.halted != nil }
-
 // quiet takes what is worth no transaction: it lives in memory, and after a crash is observed again.
 func (p *partition) quiet(cp cdc.Checkpoint) {
 	now := &p.committed

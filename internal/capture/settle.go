@@ -220,9 +220,7 @@ func (o *ownership) planAll(now time.Time) error {
 			o.schedule.at(&p.poll, phase(o.name+"/"+p.label, spread, now))
 		}
 		p.interrupted, p.asked = false, map[*stream]bool{}
-		if err := o.planListing(p, now); err != nil {
-			return err
-		}
+		o.planListing(p, now)
 	}
 	return nil
 }

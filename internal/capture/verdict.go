@@ -79,7 +79,8 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		return err
 	}
 	if v.dry {
-		return o.planListing(p, time.Now())
+		o.planListing(p, time.Now())
+		return nil
 	}
 	p.verdict = v
 	o.undertake(p)
@@ -252,7 +253,8 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 	if err := o.inquire(p); err != nil {
 		return err
 	}
-	return o.planListing(p, now)
+	o.planListing(p, now)
+	return nil
 }
 
 // quiet reports whether a mark says nothing that the one before did not, but for its time.
