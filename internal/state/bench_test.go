@@ -89,30 +89,6 @@ func BenchmarkRaw(b *testing.B) {
 	})
 }
 
-// BenchmarkPage looks a page of 1000 keys up at once.
-func BenchmarkPage(b *testing.B) {
-	each(b, func(b *testing.B, keys [][]byte) {
-		table := fill(b, keys)
-		keys = shuffled(keys, 2)
-		hashes := make([]uint64, 1000)
-		b.ReportAllocs()
-		b.ResetTimer()
-		for done := 0; done < b.N; done += len(hashes) {
-			at := done % (len(keys) - len(hashes) + 1)
-			page := keys[at : at+len(hashes)]
-			for i, k := range page {
-				hashes[i] = record.KeyHash(k)
-			}
-			table.Warm(hashes)
-			for i, k := range page {
-				if _, ok := table.Raw(k, hashes[i]); !ok {
-					b.Fatalf("%s is not there", k)
-				}
-			}
-		}
-	})
-}
-
 // BenchmarkSuppressed is the table's part of an unchanged record while changes are in flight.
 func BenchmarkSuppressed(b *testing.B) {
 	each(b, func(b *testing.B, keys [][]byte) {

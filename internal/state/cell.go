@@ -119,29 +119,6 @@ func (t *Table) locate(key []byte, h uint64) (s *segment, i, id uint32) {
 	return nil, 0, none
 }
 
-// Warm reads what Get, Raw and Touch of the keys with these hashes will read, all slots first, then all cells, then all keys,
-// so that the cache misses of a page's keys overlap instead of following one another. It changes nothing and finds nothing.
-func (t *Table) Warm(hashes []uint64) {
-	t.ahead = t.ahead[:0]
-	for _, h := range hashes {
-		s, tag := t.at(h), h>>32
-		for i := uint32(tag) % segmentSlots; s.slots[i] != 0; i = (i + 1) % segmentSlots {
-			if s.slots[i]>>32 == tag {
-				t.ahead = append(t.ahead, s.slots[i]&(1<<32-1)-1)
-				break
-			}
-		}
-	}
-	for i, id := range t.ahead { // what is read is written back, or the compiler would not read it
-		t.ahead[i] = t.cell(uint32(id)).key
-	}
-	for i, at := range t.ahead {
-		if at&inlined == 0 {
-			t.ahead[i] = uint64(t.arena.chunks[at/arenaChunk][at%arenaChunk])
-		}
-	}
-}
-
 // insert adds key, which must not be there, and returns its zero cell.
 func (t *Table) insert(key []byte, h uint64) *cell {
 	id := t.free - 1

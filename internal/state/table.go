@@ -66,8 +66,7 @@ type Table struct {
 
 	staged  []*batch // oldest first, few
 	spare   []*batch
-	ahead   []uint64 // of Warm
-	sighted *batch   // sightings of keys that were staged, dropped, and not committed before; see Drop
+	sighted *batch // sightings of keys that were staged, dropped, and not committed before; see Drop
 }
 
 // New returns an empty table. It fails where the system gives no memory; later, when it has no more mappings to give, the
@@ -224,16 +223,13 @@ func (t *Table) view(key []byte, h uint64) (live bool, hash uint64) {
 func (t *Table) write(key []byte, h uint64, c *cell, e Entry) {
 	var live bool
 	var hash uint64
-	fresh := c == nil
-	if fresh {
+	if c == nil {
 		c = t.insert(key, h)
 	} else {
 		live, hash = t.classes.of(c).flags&Grave == 0, c.hash
-	}
-	t.committed.change(h, hash, live, e.Hash, e.Live())
-	if !fresh {
 		t.classes.held[c.class]--
 	}
+	t.committed.change(h, hash, live, e.Hash, e.Live())
 	c.hash, c.raw, c.rawLen, c.seen = e.Hash, e.Raw, e.RawLen, e.Seen
 	c.setVersion(e.Version)
 	c.class = t.classes.id(class{partition: e.Partition, rules: e.Rules, flags: e.Flags})
