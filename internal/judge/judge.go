@@ -99,17 +99,28 @@ type judgement struct {
 	verdict Verdict
 }
 
+func newJudgement(rules record.Rules, events []Event, o Options) (*judgement, error) {
+	c, err := newCanon(rules, o.NullsAreAbsent)
+	if err != nil {
+		return nil, err
+	}
+	o.Examples = cmp.Or(o.Examples, 10)
+	j := &judgement{
+		o: o, canon: c, ids: map[string]bool{}, keys: map[string]*trial{}, passes: slices.Clone(o.Passes),
+		verdict: Verdict{Events: len(events)},
+	}
+	slices.SortFunc(j.passes, func(a, b Pass) int { return a.Began.Compare(b.Began) })
+	return j, nil
+}
+
 // Judge compares events, in the order of their partitions, with history, in the order of time, under a stream's content
 // rules: what the rules leave out is not compared. The rules' Value is not looked at: history and events hold the published
 // value. The error is that of a history or of rules that cannot be used; a value of an event that is no JSON is Wrong.
 func Judge(rules record.Rules, history []State, events []Event, o Options) (Verdict, error) {
-	c, err := newCanon(rules, o.NullsAreAbsent)
+	j, err := newJudgement(rules, events, o)
 	if err != nil {
 		return Verdict{}, err
 	}
-	o.Examples = cmp.Or(o.Examples, 10)
-	j := &judgement{o: o, canon: c, ids: map[string]bool{}, keys: map[string]*trial{}, passes: slices.Clone(o.Passes)}
-	slices.SortFunc(j.passes, func(a, b Pass) int { return a.Began.Compare(b.Began) })
 	if err := j.read(history); err != nil {
 		return Verdict{}, err
 	}
@@ -117,7 +128,6 @@ func Judge(rules record.Rules, history []State, events []Event, o Options) (Verd
 		k := j.key(e.Key)
 		k.events = append(k.events, e)
 	}
-	j.verdict.Events = len(events)
 	for _, name := range slices.Sorted(maps.Keys(j.keys)) {
 		j.try(name, j.keys[name])
 	}

@@ -32,13 +32,9 @@ func Weave(history, shown []State) []State {
 // Log judges the events of a log (P13), whose entries never change: each is there once, as it was, and no other is. They come in
 // the order in which they were found, which is not that of the history where some were committed late.
 func Log(rules record.Rules, history []State, events []Event, o Options) (Verdict, error) {
-	c, err := newCanon(rules, o.NullsAreAbsent)
+	j, err := newJudgement(rules, events, o)
 	if err != nil {
 		return Verdict{}, err
-	}
-	j := &judgement{o: o, canon: c, ids: map[string]bool{}}
-	if j.o.Examples == 0 {
-		j.o.Examples = 10
 	}
 	type entry struct {
 		key string
@@ -47,16 +43,15 @@ func Log(rules record.Rules, history []State, events []Event, o Options) (Verdic
 	seen, known := map[entry]bool{}, map[entry]bool{}
 	entries := make([]entry, len(history))
 	for i, s := range history {
-		content, err := c.of(s.Value)
+		content, err := j.canon.of(s.Value)
 		if err != nil {
 			return Verdict{}, fmt.Errorf("history: state %d, key %s: %w", i, s.Key, err)
 		}
 		entries[i] = entry{s.Key, content}
 		known[entries[i]] = true
 	}
-	j.verdict.Events = len(events)
 	for _, e := range events {
-		content, err := c.of(e.Value)
+		content, err := j.canon.of(e.Value)
 		at := entry{e.Key, content}
 		where := fmt.Sprintf("key %s: event %d of partition %d", e.Key, e.Offset, e.Partition)
 		switch {
