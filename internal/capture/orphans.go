@@ -34,16 +34,9 @@ func (o *ownership) pursueOrphans(p *partition) error {
 		return nil // its last pass still shows records
 	}
 	q := p.orphans
-	for i := range q.parts {
-		pt := &q.parts[i]
-		for ; pt.next < len(pt.keys); pt.next++ {
-			if o.bound.Full(o.filling.records) {
-				return nil // K17
-			}
-			if err := o.bequeath(p, pt.stream, pt.keys[pt.next]); err != nil {
-				return err
-			}
-		}
+	done, err := o.each(q.parts, func(pt *part, key []byte) error { return o.bequeath(p, pt.stream, key) })
+	if err != nil || !done {
+		return err
 	}
 	if o.committing != nil || !o.filling.empty() {
 		return nil // what is on its way may be a key of p

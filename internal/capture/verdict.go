@@ -21,7 +21,6 @@ type verdict struct {
 	walk  *walk
 	mark  cdc.Reconciliation
 	parts []part
-	dry   bool // nothing is done: an operator wants to know what would be
 }
 
 // part is what is left to do for one stream.
@@ -41,7 +40,7 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		Generation: w.generation, Began: w.began, Ended: time.Now(), Complete: complete, Why: why, Print: p.request.Listing(),
 	}
 	var missing int64
-	v := &verdict{walk: w, dry: w.dry()}
+	v := &verdict{walk: w}
 	if complete {
 		p.complete = w.generation
 		for s := range o.streamsOf(p) {
@@ -75,10 +74,11 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 	if v.mark.Failed >= reconcile.Silence { // D2: silence must not mean "never deleted"
 		o.log.Error("no listing was complete for a while, so nothing is deleted", "partition", p.label, "passes", v.mark.Failed, "why", why)
 	}
+	dry := w.dry()
 	if err := o.answer(p, w, v); err != nil {
 		return err
 	}
-	if v.dry {
+	if dry {
 		o.planListing(p, time.Now())
 		return nil
 	}
@@ -146,7 +146,7 @@ func (o *ownership) pursue() error {
 			}
 		}
 		if v := p.verdict; v != nil {
-			done, err := o.pursueOne(p, v)
+			done, err := o.each(v.parts, func(pt *part, key []byte) error { return o.decide(p, v, pt, key) })
 			if err == nil && done {
 				err = o.conclude(p, v)
 			}
@@ -159,14 +159,16 @@ func (o *ownership) pursue() error {
 	return nil
 }
 
-func (o *ownership) pursueOne(p *partition, v *verdict) (done bool, err error) {
-	for i := range v.parts {
-		pt := &v.parts[i]
+// each does what is to be done for the keys that are left of parts, as far as the filling batch has room (K17). It reports whether
+// that was all of them.
+func (o *ownership) each(parts []part, do func(pt *part, key []byte) error) (done bool, err error) {
+	for i := range parts {
+		pt := &parts[i]
 		for ; pt.next < len(pt.keys); pt.next++ {
 			if o.bound.Full(o.filling.records) {
 				return false, nil
 			}
-			if err := o.decide(p, v, pt, pt.keys[pt.next]); err != nil {
+			if err := do(pt, pt.keys[pt.next]); err != nil {
 				return false, err
 			}
 		}
