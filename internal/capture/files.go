@@ -590,11 +590,7 @@ func (o *ownership) hasFiles(w *walk) bool {
 
 // FilesTrouble says what is wrong with files, for people.
 func (s StreamStatus) FilesTrouble() string {
-	what := "1 file could not be had and is tried again"
-	if s.FilesMissed != 1 {
-		what = strconv.Itoa(s.FilesMissed) + " files could not be had and are tried again"
-	}
-	return what + ": " + s.FilesError
+	return many(s.FilesMissed, "file could not be had and is", "files could not be had and are") + " tried again: " + s.FilesError
 }
 
 // filesStatus says what is known of the files of a stream.

@@ -363,11 +363,7 @@ func (o *ownership) fail(w *walk, err error) error {
 		o.deserted(p, err, now)
 		return nil
 	case remedy == cdc.Halt && scope == cdc.Stream:
-		for _, s := range o.streams {
-			if s.request == p.request {
-				o.haltStream(s, err)
-			}
-		}
+		o.haltRequest(p.request, err)
 		return nil
 	case remedy == cdc.Halt:
 		o.haltPartition(p, err)

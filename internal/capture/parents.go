@@ -357,16 +357,6 @@ func size(m map[string]string) int {
 	return n
 }
 
-// haltedBy is why the request's streams are halted; nil where they are not.
-func (c *Connection) haltedBy(r *source.Request) error {
-	for _, s := range c.streams {
-		if s.request == r && s.halted != nil {
-			return s.halted
-		}
-	}
-	return nil
-}
-
 // raised stages what is known of p's parent, and that p is to be read where it follows its parent: with the parent's own event,
 // if there is one, and before the parent's cursor passes it (4).
 func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pending bool) error {
@@ -487,10 +477,7 @@ func (o *ownership) planKin(p *partition, now time.Time) bool {
 
 // planRestored is planKin for a new ownership.
 func (o *ownership) planRestored(p *partition, now time.Time) bool {
-	cp := p.committed
-	if p.staged != nil {
-		cp = *p.staged
-	}
+	cp := p.checkpoint()
 	switch {
 	case p.request.Lineage() == nil || p.halted != nil:
 		return false
@@ -570,9 +557,7 @@ func (o *ownership) takeRoots(now time.Time) error {
 		}
 		enough, err := o.takeRoot(l)
 		if remedy, scope := cdc.Verdict(err); err != nil && remedy == cdc.Halt && scope <= cdc.Stream {
-			for _, st := range r.Streams {
-				o.haltStream(o.streams[st.Index], err)
-			}
+			o.haltRequest(r, err)
 			continue
 		}
 		if err != nil {
