@@ -64,7 +64,7 @@ func (o *ownership) accept(f fetched) error {
 	if f.response != nil {
 		o.observe(f.response)
 	}
-	if err := w.request.Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
+	if err := w.position.Request().Split(&w.position, f.response, o.knownBy, &w.page); err != nil {
 		f.release()
 		return errors.Join(o.fail(w, err), o.serve(sp))
 	}

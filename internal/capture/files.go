@@ -570,7 +570,7 @@ func (o *ownership) reissue(s *stream, key string, m offsets.File) error {
 	if !ok || !known.Live() || known.Hash != rec.Hash || known.Rules != s.rules || o.refused[content{s, rec.KeyHash, rec.Hash}] {
 		return nil
 	}
-	w := &walk{partition: p, request: p.request}
+	w := &walk{partition: p}
 	sh, err := o.arrange(w, s, rec, page.Body)
 	if err == nil {
 		err = o.issue(s, rec, page.Body, sh.text, cdc.Updated, cdc.Filed)

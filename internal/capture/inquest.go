@@ -187,7 +187,7 @@ func (o *ownership) further(q *inquest) error {
 func (o *ownership) hear(q *inquest, f fetched) error {
 	defer f.release()
 	p, s, key := q.partition, q.stream, f.lookup.key
-	w := &walk{partition: p, request: p.request, older: map[keyed]uint64{}}
+	w := &walk{partition: p, older: map[keyed]uint64{}}
 	gone, err := p.request.Found(s.spec.Index, key, f.response, &w.answer)
 	if err != nil {
 		return err

@@ -312,7 +312,7 @@ func (o *ownership) open(err error) error {
 
 // walk makes the pass that begins at position. One that lists everything gets a generation of sightings of its own (D3).
 func (c *Connection) walk(p *partition, position source.Position, now time.Time) *walk {
-	w := &walk{partition: p, request: position.Request(), position: position, began: now, told: now, older: map[keyed]uint64{}}
+	w := &walk{partition: p, position: position, began: now, told: now, older: map[keyed]uint64{}}
 	if position.Full() {
 		w.generation, w.census, w.listed = c.nextGeneration(now), c.census(p), make([]int64, len(c.streams))
 	}

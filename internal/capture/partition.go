@@ -62,15 +62,14 @@ func (p *partition) checkpoint() cdc.Checkpoint {
 // walk is a pass under way: a value that says which page is next, and what was counted on the way.
 type walk struct {
 	partition  *partition
-	request    *source.Request // what it asks: the partition's, or its listing (D1)
-	generation uint32          // of its sightings, where it lists everything; else 0
-	census     *census         // how much was live when it began (D5); nil where it does not list everything
-	listed     []int64         // records of each stream, by index, that it showed
-	orders     []*order        // that it answers (K1)
-	told       time.Time       // when the log last said how far it has got
-	failures   int             // of a listing: how often it failed and went on
-	safe       standing        // of a listing: from where it goes on after an ownership that ended here (D3)
-	unsafe     []standing      // the same, once the batch that it waits for is committed; oldest first
+	generation uint32     // of its sightings, where it lists everything; else 0
+	census     *census    // how much was live when it began (D5); nil where it does not list everything
+	listed     []int64    // records of each stream, by index, that it showed
+	orders     []*order   // that it answers (K1)
+	told       time.Time  // when the log last said how far it has got
+	failures   int        // of a listing: how often it failed and went on
+	safe       standing   // of a listing: from where it goes on after an ownership that ended here (D3)
+	unsafe     []standing // the same, once the batch that it waits for is committed; oldest first
 
 	position source.Position
 	page     source.Page // reused: Split fills it, the records of the page before are gone then

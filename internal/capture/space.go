@@ -49,7 +49,7 @@ func (w *walk) send(o *ownership) error {
 		w.lookups = w.lookups[1:]
 		return o.lookUp(w, l)
 	}
-	request, err := w.request.Compose(&w.position)
+	request, err := w.position.Request().Compose(&w.position)
 	if err != nil {
 		return err
 	}
