@@ -375,9 +375,7 @@ func (o *ownership) store(s *stream, key []byte, hash uint64, e state.Entry) {
 		Hash: e.Hash, Version: e.Version, Rules: e.Rules, Flags: offsets.HashFlags(e.Flags), Partition: s.partitionName(e.Partition),
 	})
 	b.records.Hash(o.scratch[:n], o.scratch[n:])
-	b.of(s)
-	b.events++
-	b.touch(time.Now())
+	b.press(s)
 }
 
 // publish encodes rec into the filling batch: event, hash and what it replaces go together (K16, 1).

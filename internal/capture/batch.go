@@ -57,6 +57,13 @@ func (b *batch) of(s *stream) *Counts {
 	return c
 }
 
+// press notes that b holds something of s that should not wait.
+func (b *batch) press(s *stream) {
+	b.of(s)
+	b.events++
+	b.touch(time.Now())
+}
+
 // touch notes when the first record came.
 func (b *batch) touch(now time.Time) {
 	if b.since.IsZero() {

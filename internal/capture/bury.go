@@ -101,7 +101,5 @@ func (o *ownership) forget(s *stream, d burial) {
 	s.table.StageDelete(b.id, d.key, d.hash)
 	o.scratch = offsets.AppendHashKey(o.scratch[:0], o.name, s.spec.Name, d.key)
 	b.records.Hash(o.scratch, nil)
-	b.of(s)
-	b.events++
-	b.touch(time.Now())
+	b.press(s)
 }

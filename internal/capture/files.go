@@ -416,9 +416,7 @@ func (o *ownership) shelve(s *stream, key []byte, sh *shelf) error {
 	} else {
 		s.files.remove(b.id, name)
 	}
-	b.of(s)
-	b.events++
-	b.touch(now)
+	b.press(s)
 	return nil
 }
 

@@ -41,12 +41,8 @@ func (o *ownership) holdAs(s *stream, key string, c offsets.Candidate) error {
 	if err != nil {
 		return err
 	}
-	b := o.filling
-	b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: key}.Append(nil), value)
-	b.of(s)
-	b.events++
-	b.touch(time.Now())
-	s.held.put(b.id, key, c)
+	s.held.put(o.filling.id, key, c)
+	o.note(offsets.KindCandidate, s, key, value)
 	return nil
 }
 

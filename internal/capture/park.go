@@ -49,11 +49,9 @@ func (o *ownership) park(w *walk, s *stream, rec *source.Record, body []byte, ca
 	}
 	b := o.filling
 	b.records.DeadLetter([]byte(o.name+"/"+s.spec.Name+"/"+name), rec.Raw.Of(body), letterHeaders(o.name, s, w.partition, p))
-	b.records.Offset(offsets.Key{Kind: offsets.KindParked, Connection: o.name, Stream: s.spec.Name, Name: name}.Append(nil), value)
 	b.of(s).Parked++
-	b.events++
-	b.touch(time.Now())
 	s.parked.put(b.id, name, p)
+	o.note(offsets.KindParked, s, name, value)
 	o.log.Warn("record parked", "stream", s.spec.Name, "key", name, "reason", cause, "topic", o.kafka.DeadLettersTopic())
 	return nil
 }
@@ -80,13 +78,9 @@ func (o *ownership) unexcept(s *stream, key []byte, version cdc.Version) {
 	if len(s.parked.committed)+len(s.parked.staged)+len(s.held.committed)+len(s.held.staged) == 0 {
 		return
 	}
-	b := o.filling
 	if _, ok := s.parked.get(string(key)); ok {
-		s.parked.remove(b.id, string(key))
-		b.records.Offset(offsets.Key{Kind: offsets.KindParked, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
-		b.of(s)
-		b.events++
-		b.touch(time.Now())
+		s.parked.remove(o.filling.id, string(key))
+		o.note(offsets.KindParked, s, string(key), nil)
 	}
 	if c, ok := s.held.get(string(key)); ok && (c.Kind != offsets.Withheld || version.Compare(c.Version.Version) >= 0) {
 		o.forgive(s, key)
@@ -98,10 +92,13 @@ func (o *ownership) forgive(s *stream, key []byte) {
 	if _, ok := s.held.get(string(key)); !ok {
 		return
 	}
+	s.held.remove(o.filling.id, string(key))
+	o.note(offsets.KindCandidate, s, string(key), nil)
+}
+
+// note puts what is known of a key beside its hash into the filling batch, under a name; nil: nothing is any more.
+func (o *ownership) note(kind offsets.Kind, s *stream, name string, value []byte) {
 	b := o.filling
-	s.held.remove(b.id, string(key))
-	b.records.Offset(offsets.Key{Kind: offsets.KindCandidate, Connection: o.name, Stream: s.spec.Name, Name: string(key)}.Append(nil), nil)
-	b.of(s)
-	b.events++
-	b.touch(time.Now())
+	b.records.Offset(offsets.Key{Kind: kind, Connection: o.name, Stream: s.spec.Name, Name: name}.Append(nil), value)
+	b.press(s)
 }
