@@ -32,7 +32,8 @@ type half struct {
 
 	parked int // of the walk, before this page
 
-	held bool // its key space waits for it: files may have to be downloaded before it is published
+	held  bool // its key space waits for it: files may have to be downloaded before it is published
+	ahead int  // index of the first record whose files were not looked for
 }
 
 // accept takes what a fetcher brought: Split, the next request, then Compare and encode (DESIGN §4).
@@ -104,8 +105,8 @@ func (o *ownership) observe(r *fetch.Response) {
 // take compares the records of a page until the filling batch is full; the rest waits in o.rest, with the intake closed.
 func (o *ownership) take(h *half) error {
 	w := h.walk
+	o.rest = nil
 	if w.over() { // its stream was halted while the rest of the page waited, or its next request could not be made
-		o.rest = nil
 		return o.let(h, nil)
 	}
 	for ; h.next < len(w.page.Records); h.next++ {
@@ -120,23 +121,18 @@ func (o *ownership) take(h *half) error {
 		if h.held {
 			switch ready, err := o.gather(h); {
 			case err != nil:
-				o.rest = nil
 				return o.let(h, err)
 			case !ready:
-				o.rest = nil
 				w.gathering.half, o.waiting[h] = h, true
 				return nil
 			}
 		}
-		rec := &w.page.Records[h.next]
-		if err := o.compare(w, rec, w.page.Body); err != nil {
-			o.rest = nil
+		if err := o.compare(w, &w.page.Records[h.next], w.page.Body); err != nil {
 			return o.let(h, err)
 		}
 	}
 	o.wrote(w.partition)
 	w.sighted(o.streams)
-	o.rest = nil
 	if err := w.position.Park(w.parked - h.parked); err != nil { // P19: what stops leaves the cursor
 		return o.let(h, err)
 	}
@@ -162,22 +158,17 @@ func (o *ownership) turn(w *walk, done bool) error {
 	for _, n := range w.page.Notices {
 		o.log.Info(n, "partition", p.label)
 	}
-	if cp := w.page.Checkpoint; cp != nil {
-		if !done {
-			if err := o.stage(w, *cp); err != nil {
-				return o.fail(w, err)
-			}
+	if cp := w.page.Checkpoint; cp != nil && !done {
+		if err := o.stage(w, *cp); err != nil {
+			return o.fail(w, err)
 		}
 	}
-	if !done {
-		if w == p.listing {
-			w.stand(o)
-		}
-		return nil
-	}
-	w.ended = true
+	w.ended = done
 	if w == p.listing {
 		w.stand(o)
+	}
+	if !done {
+		return nil
 	}
 	return o.border(w)
 }

@@ -65,6 +65,9 @@ type gathering struct {
 	got    map[wanted]outcome
 }
 
+// full reports whether no more of them are begun.
+func (g *gathering) full() bool { return len(g.flight) >= filesAtOnce }
+
 // outcome is what became of a download.
 type outcome struct {
 	fetch.Stored
@@ -101,33 +104,41 @@ func missedName(key string, n int) string { return key + "/" + strconv.Itoa(n) }
 // reports whether that record can be published.
 func (o *ownership) gather(h *half) (ready bool, err error) {
 	w := h.walk
-	g, page := &w.gathering, &w.page
+	records, g := w.page.Records, &w.gathering
+	ready, err = o.gatherOne(w, &records[h.next])
+	for h.ahead = max(h.ahead, h.next+1); err == nil && h.ahead < len(records) && !g.full(); {
+		_, err = o.gatherOne(w, &records[h.ahead])
+		if !g.full() { // else it may have more of them
+			h.ahead++
+		}
+	}
+	return ready, err
+}
+
+// gatherOne has the files downloaded that a record needs, as far as there is room, and reports whether all of them are there.
+func (o *ownership) gatherOne(w *walk, rec *source.Record) (ready bool, err error) {
+	s, g := o.streams[rec.Stream], &w.gathering
+	if s.spec.Files == nil || !s.spec.Files.Folder || !o.news(w, s, rec) {
+		return true, nil
+	}
+	elements, err := s.spec.Elements(w.page.Body, rec)
+	if err != nil {
+		return true, nil //nolint:nilerr // publish parks it
+	}
+	known, _ := s.files.get(string(rec.Key))
 	ready = true
-	for i := h.next; i < len(page.Records) && (i == h.next || len(g.flight) < filesAtOnce); i++ {
-		rec := &page.Records[i]
-		s := o.streams[rec.Stream]
-		if s.spec.Files == nil || !s.spec.Files.Folder || !o.news(w, s, rec) {
+	for _, e := range elements {
+		want := wanted{rec.Stream, rec.KeyHash, e.Hash}
+		if _, got := g.got[want]; got || placeOf(known, e.Hash) >= 0 {
 			continue
 		}
-		elements, err := s.spec.Elements(page.Body, rec)
-		if err != nil {
-			continue // publish parks it
-		}
-		known, _ := s.files.get(string(rec.Key))
-		for _, e := range elements {
-			want := wanted{rec.Stream, rec.KeyHash, e.Hash}
-			if _, got := g.got[want]; got || placeOf(known, e.Hash) >= 0 {
-				continue
-			}
-			if !g.flight[want] && len(g.flight) < filesAtOnce {
-				if err := o.obtain(w, s, rec, e, want); err != nil {
-					return false, err
-				}
-			}
-			if _, got := g.got[want]; i == h.next && !got {
-				ready = false
+		if !g.flight[want] && !g.full() {
+			if err := o.obtain(w, s, rec, e, want); err != nil {
+				return false, err
 			}
 		}
+		_, got := g.got[want]
+		ready = ready && got
 	}
 	return ready, nil
 }
