@@ -330,10 +330,10 @@ func (b *Budget) Observe(t Ticket, r *Response) {
 
 // untilReset returns how long the server's window still lasts.
 func (b *Budget) untilReset(r *Response) time.Duration {
-	if d, ok := resetIn(r.Header.Get(b.options.ResetHeader), clock(r)); ok {
+	server := clock(r)
+	if d, ok := resetIn(r.Header.Get(b.options.ResetHeader), server); ok {
 		return d
 	}
-	server := clock(r)
 	// P22, APIS §1: the budget comes back with the clock minute of the Date header. The Date is cut to whole seconds, hence
 	// never too early.
 	return b.options.Per - time.Duration(server.UnixNano()%int64(b.options.Per))

@@ -41,14 +41,14 @@ func OpenFolder(dir string) (*Folder, error) {
 		return nil, f.fail(err)
 	}
 	probe.Close()
+	_ = os.Remove(probe.Name()) // or the next OpenFolder of another day does
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, f.fail(err)
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		old := err == nil && time.Since(info.ModTime()) > leftover
-		if strings.HasPrefix(e.Name(), partial) && (old || filepath.Join(dir, e.Name()) == probe.Name()) {
+		if err == nil && strings.HasPrefix(e.Name(), partial) && time.Since(info.ModTime()) > leftover {
 			_ = os.Remove(filepath.Join(dir, e.Name())) // another process may have been faster
 		}
 	}
