@@ -26,7 +26,7 @@ func (c *Client) read(p *page, answer *http.Response) ([]byte, int64, error) {
 	wire := counter{r: answer.Body, limit: limit}
 	var body []byte
 	var err error
-	switch enc := encoding(answer.Header); enc {
+	switch encoding(answer.Header) {
 	case "":
 		if answer.ContentLength > limit {
 			return nil, 0, tooLong(limit)
@@ -39,7 +39,7 @@ func (c *Client) read(p *page, answer *http.Response) ([]byte, int64, error) {
 		body, err = c.gunzip(p, &wire, limit)
 	default:
 		err = cdc.Errorf(cdc.Halt, cdc.Stream, "read page", "The server must honour Accept-Encoding: is a proxy in between?",
-			"the answer has Content-Encoding %.40q, asked for was gzip", enc)
+			"the answer has Content-Encoding %.40q, asked for was gzip", strings.Join(answer.Header["Content-Encoding"], ", "))
 	}
 	return body, wire.n, err
 }

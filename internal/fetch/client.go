@@ -100,7 +100,7 @@ type Client struct {
 	budget     *Budget
 	pages      *Pages
 	credential Credential
-	secrets    []cdc.Secret
+	settings   []cdc.Secret // as they are and as a path writes them
 	limits     Limits
 	attempts   int
 	backoff    time.Duration
@@ -116,7 +116,7 @@ type Client struct {
 // New returns the client of a connection. It opens no connection and asks nothing. Errors halt the connection.
 func New(o Options) (*Client, error) {
 	c := &Client{
-		budget: o.Budget, pages: o.Pages, credential: o.Credential, secrets: o.Secrets, limits: o.Limits.withDefaults(),
+		budget: o.Budget, pages: o.Pages, credential: o.Credential, limits: o.Limits.withDefaults(),
 		attempts: o.Attempts, backoff: o.Backoff, backoffMax: o.BackoffMax, agent: []string{o.UserAgent}, log: o.Log,
 		accept: []string{"application/json"}, encoding: []string{"gzip"},
 	}
@@ -140,6 +140,9 @@ func New(o Options) (*Client, error) {
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
+	}
+	for _, s := range o.Secrets {
+		c.settings = append(c.settings, s, cdc.NewSecret(url.PathEscape(s.Reveal())))
 	}
 	c.expect.Store(minPage)
 	var err error
@@ -276,21 +279,6 @@ func (r *Response) Release() {
 
 // Excerpt returns the first 200 bytes of the body for a message: printable, with the credential's secrets hidden.
 func (r *Response) Excerpt() string { return excerpt(r.Body, r.client.hide) }
-
-// hide returns text without secrets, as they are and as a path writes them: servers like to quote what they refuse.
-func (c *Client) hide(text string) string {
-	if c == nil {
-		return text
-	}
-	for _, s := range c.secrets {
-		text = hidden(text, s)
-		text = hidden(text, cdc.NewSecret(url.PathEscape(s.Reveal())))
-	}
-	if c.credential == nil {
-		return text
-	}
-	return c.credential.Hide(text)
-}
 
 // place names a request for a message: without its query, which may hold a credential.
 func place(method string, u *url.URL) string {

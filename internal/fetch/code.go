@@ -18,7 +18,7 @@ type Code struct {
 // Redeem exchanges a code for the first grant. It stores nothing, and a code is good for one try.
 func Redeem(ctx context.Context, c *Client, o OAuth2Options, code Code) (Grant, error) {
 	w := &OAuth2{options: o}
-	w.hiding.Store(&[]string{code.Code.Reveal(), code.Verifier.Reveal()})
+	w.hide(code.Code, code.Verifier)
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code.Code.Reveal()}, "redirect_uri": {code.Redirect}}
 	if !code.Verifier.IsZero() {
 		form.Set("code_verifier", code.Verifier.Reveal())

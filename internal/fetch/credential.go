@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"tidemark/internal/cdc"
 )
@@ -20,6 +19,7 @@ type Credential interface {
 	Reject(mark uint64) bool
 	// Hide replaces the credential's secrets in text by ***.
 	Hide(text string) string
+	secrets() []cdc.Secret // that Hide hides
 }
 
 var _, _, _ Credential = Static{}, (*Session)(nil), (*OAuth2)(nil)
@@ -75,18 +75,6 @@ func (s Static) Apply(_ context.Context, _ *Client, r *http.Request) (uint64, er
 func (s Static) Reject(uint64) bool { return false }
 
 // Hide implements Credential.
-func (s Static) Hide(text string) string {
-	for _, h := range s.hidden {
-		text = hidden(text, h)
-	}
-	return text
-}
+func (s Static) Hide(text string) string { return hidden(text, s.hidden...) }
 
-// hidden replaces secret in text. One of less than four bytes hides nothing that could not be guessed, and its *** would
-// stand everywhere.
-func hidden(text string, secret cdc.Secret) string {
-	if s := secret.Reveal(); len(s) >= 4 {
-		return strings.ReplaceAll(text, s, secret.String())
-	}
-	return text
-}
+func (s Static) secrets() []cdc.Secret { return s.hidden }

@@ -103,7 +103,7 @@ func (s *sink) fill(c *Client, answer *http.Response) (wire int64, err error) {
 	s.sum, s.size = sha256.New(), 0
 	counted := counter{r: answer.Body, limit: s.most}
 	body := io.Reader(&counted)
-	switch enc := encoding(answer.Header); enc {
+	switch encoding(answer.Header) {
 	case "":
 	case "gzip", "x-gzip": // it was not asked for
 		z, ok := c.pages.inflaters.Get().(*gzip.Reader)
@@ -117,7 +117,7 @@ func (s *sink) fill(c *Client, answer *http.Response) (wire int64, err error) {
 		body = z
 	default:
 		return 0, cdc.Errorf(cdc.Halt, cdc.Stream, "store file", "The server must honour Accept-Encoding: is a proxy in between?",
-			"the answer has Content-Encoding %.40q, asked for was none", enc)
+			"the answer has Content-Encoding %.40q, asked for was none", strings.Join(answer.Header["Content-Encoding"], ", "))
 	}
 	err = s.copy(body)
 	if counted.n > s.most { // the counter speaks of pages

@@ -48,12 +48,12 @@ func DefaultJudge(r *Response) error {
 
 // webPage refuses HTML with a status of success (P18): a login page or a proxy's notice is never an empty page.
 func webPage(r *Response) error {
-	kind := strings.ToLower(r.Header.Get("Content-Type"))
-	if !strings.HasPrefix(kind, "text/html") && !strings.HasPrefix(kind, "application/xhtml") {
+	kind := r.Header.Get("Content-Type")
+	if k := strings.ToLower(kind); !strings.HasPrefix(k, "text/html") && !strings.HasPrefix(k, "application/xhtml") {
 		return nil
 	}
 	return cdc.Errorf(cdc.Halt, cdc.Stream, "request", "It is a login page, or a proxy's: mend base_url or the credential, then restart the stream.",
-		"the server answered %d with a web page (%.60s): %s", r.Status, kind, r.Excerpt())
+		"the server answered %d with a web page (%.60q): %s", r.Status, kind, r.Excerpt())
 }
 
 // redirect refuses to follow (DESIGN §9): the credential would go wherever the answer says.

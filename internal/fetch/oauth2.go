@@ -56,9 +56,9 @@ type OAuth2 struct {
 	options OAuth2Options
 	rotates bool
 
-	live    atomic.Pointer[token]    // what may be used now: stored, not rejected
-	hiding  atomic.Pointer[[]string] // secrets, for Hide
-	refused atomic.Pointer[string]   // the access token that was answered by 401
+	live    atomic.Pointer[token]        // what may be used now: stored, not rejected
+	hiding  atomic.Pointer[[]cdc.Secret] // for Hide
+	refused atomic.Pointer[string]       // the access token that was answered by 401
 
 	// busy is a lock that waits (9: one refresh is in flight): whoever has its one element owns what follows.
 	busy     chan struct{}
@@ -85,6 +85,7 @@ func NewOAuth2(o OAuth2Options) (*OAuth2, error) {
 		o.Timeout = 90 * time.Second
 	}
 	c := &OAuth2{options: o, busy: make(chan struct{}, 1), rotates: o.GrantType == "refresh_token"}
+	c.hide()
 	switch {
 	case c.rotates && o.Vault == nil:
 		return nil, cdc.Errorf(cdc.Halt, cdc.Connection, "open credential", "Set the key that token records are sealed with, and restart.",
@@ -128,15 +129,14 @@ func (o *OAuth2) Reject(mark uint64) bool {
 }
 
 // Hide implements Credential.
-func (o *OAuth2) Hide(text string) string {
-	text = hidden(text, o.options.ClientSecret)
-	text = hidden(text, o.options.RefreshToken)
-	if s := o.hiding.Load(); s != nil {
-		for _, s := range *s {
-			text = hidden(text, cdc.NewSecret(s))
-		}
-	}
-	return text
+func (o *OAuth2) Hide(text string) string { return hidden(text, o.secrets()...) }
+
+func (o *OAuth2) secrets() []cdc.Secret { return *o.hiding.Load() }
+
+// hide has Hide hide these too, from now on, beside the secrets of the configuration.
+func (o *OAuth2) hide(secrets ...cdc.Secret) {
+	all := append([]cdc.Secret{o.options.ClientSecret, o.options.RefreshToken}, secrets...)
+	o.hiding.Store(&all)
 }
 
 // enter takes the lock; who waits for a refresh may leave, the refresh goes on.
@@ -246,7 +246,7 @@ func (o *OAuth2) hold(g Grant) {
 	o.live.Store(nil)
 	o.refused.Store(nil)
 	// Beside those of the grant before: answers that quote it may be on their way.
-	o.hiding.Store(&[]string{g.Access.Reveal(), g.Refresh.Reveal(), before.Access.Reveal(), before.Refresh.Reveal()})
+	o.hide(g.Access, g.Refresh, before.Access, before.Refresh)
 }
 
 // store records the grant in hand, if it is not (9: before it is used).

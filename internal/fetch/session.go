@@ -40,7 +40,7 @@ type Session struct {
 	options SessionOptions
 
 	live   atomic.Pointer[visit]        // what may be used now
-	hiding atomic.Pointer[[]cdc.Secret] // secrets of the present session and of the one before, for Hide
+	hiding atomic.Pointer[[]cdc.Secret] // secrets of the login, of the present session and of the one before, for Hide
 
 	// busy is a lock that waits: one login is in flight. Whoever has its one element owns what follows.
 	busy     chan struct{}
@@ -63,7 +63,9 @@ type visit struct {
 
 // NewSession returns the credential; it asks nothing yet.
 func NewSession(o SessionOptions) *Session {
-	return &Session{options: o, busy: make(chan struct{}, 1)}
+	s := &Session{options: o, busy: make(chan struct{}, 1)}
+	s.remember(nil)
+	return s
 }
 
 // Apply implements Credential. It blocks during a login.
@@ -103,17 +105,9 @@ func (s *Session) Reject(mark uint64) bool {
 }
 
 // Hide implements Credential.
-func (s *Session) Hide(text string) string {
-	for _, secret := range s.options.Secrets {
-		text = hidden(text, secret)
-	}
-	if list := s.hiding.Load(); list != nil {
-		for _, secret := range *list {
-			text = hidden(text, secret)
-		}
-	}
-	return text
-}
+func (s *Session) Hide(text string) string { return hidden(text, s.secrets()...) }
+
+func (s *Session) secrets() []cdc.Secret { return *s.hiding.Load() }
 
 // Settle lifts a refused login: an ownership begins, and after a refusal that is the word of whoever restarted the connection.
 func (s *Session) Settle(ctx context.Context) error {
@@ -232,9 +226,9 @@ func (s *Session) take(v *visit, login string, u *url.URL, resp *Response) error
 
 // remember hides the secrets of a new session, beside those of the one before: answers that quote it may be on their way.
 func (s *Session) remember(secrets []cdc.Secret) {
-	both := slices.Concat(secrets, s.latest)
+	all := slices.Concat(s.options.Secrets, secrets, s.latest)
 	s.latest = secrets
-	s.hiding.Store(&both)
+	s.hiding.Store(&all)
 }
 
 // bound decides until when v is used: a little less long than it lives, since it may expire on the way.
