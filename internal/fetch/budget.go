@@ -379,27 +379,17 @@ func resetIn(text string, server time.Time) (time.Duration, bool) {
 }
 
 // Throttled hears that the request of t was told to wait (P22): for that long where the server said so, else for 60 s,
-// doubling while it repeats, up to 15 min. The whole account pauses, and after it one request goes first. It returns when the
-// pause ends; an error past a day, of one pause or of pauses without an answer in between.
-func (b *Budget) Throttled(t Ticket, wait time.Duration, told bool, why string) (time.Time, error) {
+// doubling while it repeats, up to 15 min. A request outside the budget, a login or the refresh of a token, has no t. The whole account
+// pauses, and after it one request goes first. It returns when the pause ends; an error past a day, of one pause or of pauses without
+// an answer in between.
+func (b *Budget) Throttled(t *Ticket, wait time.Duration, told bool, why string) (time.Time, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.throttled(t, wait, told, why)
-}
-
-// Told hears that a request outside the budget, a login or the refresh of a token, was told to wait: as Throttled.
-func (b *Budget) Told(wait time.Duration, told bool, why string) (time.Time, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.throttled(Ticket{epoch: b.epoch}, wait, told, why)
-}
-
-func (b *Budget) throttled(t Ticket, wait time.Duration, told bool, why string) (time.Time, error) {
 	now := time.Now()
 	b.stats.Throttled++
 	// Ten requests may be under way when the account is throttled, and all ten come back as 429: that is one pause. Those
 	// that went out before it began have an older epoch.
-	if t.epoch == b.epoch {
+	if t == nil || t.epoch == b.epoch {
 		b.epoch++
 		if b.repeats++; b.repeats == 1 {
 			b.since = now

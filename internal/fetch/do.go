@@ -163,22 +163,15 @@ func (c *Client) room(ctx context.Context, e *errand) (*page, error) {
 func (c *Client) refused(ctx context.Context, e *errand, t Ticket, mark uint64, resp *Response, err error) (outcome, error) {
 	err = located(err, e.place)
 	out := passing(err)
-	wait, told := c.waits(resp)
-	s := resp.Status
-	// RFC 9110 has Retry-After with 429 and 503; below 500 it is a definition that calls a status passing.
-	paused := s == http.StatusTooManyRequests || told && (s < 500 || s == http.StatusServiceUnavailable)
 	switch {
-	case out == later && paused:
+	case out == later:
 		// P22: the identical request again, after the pause that the server asks for; nothing was moved by this one.
-		c.stats.throttled.Add(1)
-		until, err := c.budget.Throttled(t, wait, told, fmt.Sprintf("%s answered %d", e.place, s))
-		if err != nil {
+		if paused, err := c.paused(&t, resp, e.place); err != nil {
 			return failed, located(err, e.place)
+		} else if paused {
+			return again, nil
 		}
-		c.log.LogAttrs(ctx, slog.LevelWarn, "paused by the server", slog.String("request", e.place), slog.Int("status", s),
-			slog.Time("until", until))
-		return again, nil
-	case out == failed && s == http.StatusUnauthorized && e.own && c.credential != nil && !e.relogin:
+	case resp.Status == http.StatusUnauthorized && e.own && c.credential != nil && !e.relogin:
 		if c.credential.Reject(mark) {
 			e.relogin = true // once a request: a second 401 is the server's last word
 			c.stats.relogins.Add(1)
@@ -196,19 +189,22 @@ func (c *Client) waits(resp *Response) (time.Duration, bool) {
 	return c.budget.resetOf(resp)
 }
 
-// paused notes that a request outside the budget, a login or the refresh of a token, may have been told to wait (P22). Its
-// error is that of a pause beyond a day.
-func (c *Client) paused(resp *Response, who string) error {
+// paused pauses the account where an answer asks for it (P22), and reports whether it does. t is the ticket of its request, nil for a
+// login or the refresh of a token. The error is that of a pause beyond a day.
+func (c *Client) paused(t *Ticket, resp *Response, who string) (bool, error) {
 	wait, told := c.waits(resp)
-	if resp.Status != http.StatusTooManyRequests && !told {
-		return nil
+	s := resp.Status
+	// RFC 9110 has Retry-After with 429 and 503; below 500 it is a definition that calls a status passing.
+	if s != http.StatusTooManyRequests && (!told || s >= 500 && s != http.StatusServiceUnavailable) {
+		return false, nil
 	}
 	c.stats.throttled.Add(1)
-	until, err := c.budget.Told(wait, told, fmt.Sprintf("%s answered %d", who, resp.Status))
-	if err == nil {
-		c.log.Warn("paused by the server", "request", who, "status", resp.Status, "until", until)
+	until, err := c.budget.Throttled(t, wait, told, fmt.Sprintf("%s answered %d", who, s))
+	if err != nil {
+		return false, err
 	}
-	return err
+	c.log.Warn("paused by the server", "request", who, "status", s, "until", until)
+	return true, nil
 }
 
 // passing returns later for errors that a repeat may mend, failed for the others.

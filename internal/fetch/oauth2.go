@@ -357,7 +357,7 @@ func (o *OAuth2) grant(c *Client, resp *Response) (Grant, time.Duration, error) 
 	var a answer
 	broken := json.Unmarshal(resp.Body, &a)
 	if s := resp.Status; s == http.StatusTooManyRequests || s == http.StatusServiceUnavailable {
-		if err := c.paused(resp, "the token endpoint"); err != nil {
+		if _, err := c.paused(nil, resp, "the token endpoint"); err != nil {
 			return Grant{}, 0, err
 		}
 	}

@@ -467,7 +467,7 @@ func FuzzRetryAfter(f *testing.F) {
 		if d, ok := resetIn(after, r.Began); ok && (d < 0 || d > 24*time.Hour) {
 			t.Errorf("reset %q: %v", after, d)
 		}
-		until, err := NewBudget(BudgetOptions{}).Throttled(Ticket{}, wait, told, "test")
+		until, err := NewBudget(BudgetOptions{}).Throttled(&Ticket{}, wait, told, "test")
 		if left := time.Until(until); left <= 0 || (left > 24*time.Hour) != (err != nil) {
 			t.Errorf("%q: paused for %v, %v", after, left, err)
 		}

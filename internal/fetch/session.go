@@ -262,7 +262,7 @@ func (s *Session) judge(c *Client, resp *Response) error {
 	case s.options.Cookies && (code == http.StatusFound || code == http.StatusSeeOther):
 		return nil // as for a browser, which goes on from there; whether it is logged in, its cookies tell
 	case code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable:
-		if err := c.paused(resp, "the login"); err != nil {
+		if _, err := c.paused(nil, resp, "the login"); err != nil {
 			return err
 		}
 	}

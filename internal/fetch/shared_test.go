@@ -57,7 +57,7 @@ func TestP22PastADayEndsTheQueue(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if _, err := b.Throttled(first, 48*time.Hour, true, "test"); err == nil {
+		if _, err := b.Throttled(&first, 48*time.Hour, true, "test"); err == nil {
 			t.Error("no error")
 		}
 		wg.Wait()
