@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -171,7 +172,7 @@ func (u *Upstream) late(r *resource, n int, now, after int64) []string {
 		next.rewrite()
 		w.fresh, w.late = next.fresh, true
 		p := pending{due: now + after, r: r, m: next.moment}
-		i, _ := slices.BinarySearchFunc(u.pending, p, func(a, b pending) int { return order(a.due, b.due+1) }) // behind its equals
+		i, _ := slices.BinarySearchFunc(u.pending, p, func(a, b pending) int { return cmp.Compare(a.due, b.due+1) }) // behind its equals
 		u.pending = slices.Insert(u.pending, i, p)
 	}
 	return u.keys(r, picked)

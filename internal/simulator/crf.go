@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -44,10 +45,7 @@ var viewNames = map[string]uint8{
 
 // NewCRF returns an exchange as o describes it.
 func NewCRF(o Options) *CRF {
-	o.PageCap = orElse(o.PageCap, 500)
-	o.RateBudget = orElse(o.RateBudget, 120)
-	o.APIKey = orElse(o.APIKey, APIKey)
-	x := &CRF{Upstream: build(o), logged: map[int64]bool{}}
+	x := &CRF{Upstream: build(o, 500, 120), logged: map[int64]bool{}}
 	x.routes = func(mux *http.ServeMux) {
 		mux.HandleFunc("GET /api/loans", x.serve(x.listLoans))
 		mux.HandleFunc("GET /api/loans/{id}", x.serve(x.oneLoan))
@@ -116,12 +114,12 @@ func (x *CRF) record(m moment) {
 		kind = 1 + uint32(mix(uint64(m.id)^uint64(m.content)<<32)%3)
 	}
 	x.logged[m.id] = true
-	at := orElse(max(m.updated, 0), m.at)
+	at := cmp.Or(max(m.updated, 0), m.at)
 	x.insert(x.events, moment{at: m.at, updated: at, content: m.content, counts: kind}, origin{created: at, parent: m.id})
 }
 
 func crfFailure(dst []byte, status int) []byte {
-	return errorBody(dst, orElse(map[int]string{
+	return errorBody(dst, cmp.Or(map[int]string{
 		http.StatusBadRequest:      "The request is invalid.",
 		http.StatusUnauthorized:    "Access denied: missing or invalid API key.",
 		http.StatusForbidden:       "The partner has no access.",
@@ -160,7 +158,7 @@ func (x *CRF) begin(c *call, a ask) (url.Values, reply, bool) {
 	default:
 		return values, reply{}, true
 	}
-	return nil, c.reply(status, x.failure(c.dst, status)), false
+	return nil, x.refusal(c, status), false
 }
 
 // listLoans answers GET /loans.
@@ -190,7 +188,7 @@ func (x *CRF) listLoans(c *call) reply {
 		case !good:
 			return c.reply(http.StatusBadRequest, errorBody(c.dst, "The cursor is unknown."))
 		case x.expired(at, c.now):
-			return c.reply(http.StatusGone, x.failure(c.dst, http.StatusGone))
+			return x.refusal(c, http.StatusGone)
 		case at.bound != bound:
 			return c.reply(http.StatusBadRequest, errorBody(c.dst, "The cursor belongs to other parameters."))
 		}
@@ -223,7 +221,7 @@ func (x *CRF) oneLoan(c *call) reply {
 	}
 	r, w := x.find(x.loans, x.loanNumber(c.PathValue("id")), c.hit)
 	if view, narrowed := viewNames[values.Get("viewType")]; w == nil || narrowed && w.views&view == 0 {
-		return c.reply(http.StatusNotFound, x.failure(c.dst, http.StatusNotFound))
+		return x.refusal(c, http.StatusNotFound)
 	}
 	return c.reply(http.StatusOK, x.render(c.dst, r, w.moment, w.origin))
 }
@@ -246,7 +244,7 @@ func (x *CRF) loanEvents(c *call) reply {
 	}
 	loan := sellerLoanNumber(values.Get("loanId"))
 	if loan < 1 || loan > int64(len(x.loans.rows)) || !x.loans.rows[loan-1].committed {
-		return c.reply(http.StatusNotFound, x.failure(c.dst, http.StatusNotFound))
+		return x.refusal(c, http.StatusNotFound)
 	}
 	kinds := values["kinds"] // the parameter is repeated [doc]
 	l.match = func(w *row) bool {

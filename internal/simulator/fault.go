@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -120,7 +121,7 @@ type Fault struct {
 type planted struct {
 	Fault
 	FaultKind
-	wait int // of Every
+	wait int // how many matching requests still pass: of Skip, then of Every
 }
 
 // ask is a request as faults see it.
@@ -184,12 +185,8 @@ func (u *Upstream) hit(a ask) strikes {
 	sets := map[string]bool{}
 	for i := range u.faults {
 		f := &u.faults[i]
-		set := orElse(f.set, string(f.Fault.Kind))
+		set := cmp.Or(f.set, string(f.Fault.Kind))
 		if !touches(f.Resource, a.name) || !f.concerns(a) || sets[set] {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
 			continue
 		}
 		if f.wait > 0 {
@@ -218,15 +215,15 @@ func (u *Upstream) hit(a ask) strikes {
 func (u *Upstream) Fail(f Fault) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	f.Kind = orElse(f.Kind, Status)
+	f.Kind = cmp.Or(f.Kind, Status)
 	k, known := describe(f.Kind)
 	if !known {
 		return
 	}
-	f.Times = orElse(f.Times, 1)
-	f.Status = orElse(f.Status, http.StatusInternalServerError)
-	f.N = orElse(f.N, k.N)
-	u.faults = append(u.faults, planted{Fault: f, FaultKind: k})
+	f.Times = cmp.Or(f.Times, 1)
+	f.Status = cmp.Or(f.Status, http.StatusInternalServerError)
+	f.N = cmp.Or(f.N, k.N)
+	u.faults = append(u.faults, planted{Fault: f, FaultKind: k, wait: f.Skip})
 }
 
 // Heal removes every planted fault.
@@ -244,22 +241,22 @@ func (u *Upstream) refused(c *call, hit strikes) (reply, bool) {
 		if f.RetryAfter != "" {
 			c.header.Set("Retry-After", f.RetryAfter)
 		}
-		return c.reply(f.Status, u.failure(c.dst, f.Status)), true
+		return u.refusal(c, f.Status), true
 	}
 	switch {
 	case hit.has(HTML):
 		return reply{status: http.StatusOK, body: append(c.dst, loginPage...), kind: "text/html; charset=utf-8", hit: hit}, true
 	case hit.has(Expired):
-		return c.reply(http.StatusGone, u.failure(c.dst, http.StatusGone)), true
+		return u.refusal(c, http.StatusGone), true
 	case hit.has(Moved):
 		return c.reply(http.StatusNotFound, append(c.dst, `{"error":"Not Found"}`...)), true
 	case hit.has(FalseGone):
-		return c.reply(http.StatusNotFound, u.failure(c.dst, http.StatusNotFound)), true
+		return u.refusal(c, http.StatusNotFound), true
 	case hit.has(Logout):
 		if u.logout != nil {
 			u.logout()
 		}
-		return c.reply(http.StatusUnauthorized, u.failure(c.dst, http.StatusUnauthorized)), true
+		return u.refusal(c, http.StatusUnauthorized), true
 	}
 	return reply{}, false
 }

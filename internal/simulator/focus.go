@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -34,11 +35,7 @@ type Focus struct {
 
 // NewFocus returns a Focus as o describes it.
 func NewFocus(o Options) *Focus {
-	o.PageCap = orElse(o.PageCap, 100)
-	o.RateBudget = orElse(o.RateBudget, -1)
-	o.TokenLife = orElse(o.TokenLife, time.Hour)
-	o.APIKey = orElse(o.APIKey, APIKey)
-	f := &Focus{Upstream: build(o)}
+	f := &Focus{Upstream: build(o, 100, -1)}
 	f.routes = func(mux *http.ServeMux) {
 		mux.HandleFunc("POST /api/authWithApiKey", f.serve(f.login))
 		mux.HandleFunc("POST /api/client/recording.cursor", f.serve(f.listRecordings))
@@ -55,7 +52,7 @@ func NewFocus(o Options) *Focus {
 }
 
 func focusFailure(dst []byte, status int) []byte {
-	return errorBody(dst, orElse(map[int]string{
+	return errorBody(dst, cmp.Or(map[int]string{
 		http.StatusBadRequest:      "Bad request",
 		http.StatusUnauthorized:    "Unauthorized",
 		http.StatusForbidden:       "Forbidden",
@@ -78,9 +75,9 @@ func (f *Focus) login(c *call) reply {
 	}
 	switch err := json.Unmarshal(c.form, &who); {
 	case err != nil:
-		return c.reply(http.StatusBadRequest, f.failure(c.dst, http.StatusBadRequest))
+		return f.refusal(c, http.StatusBadRequest)
 	case who.ClientID != FocusClientID || who.APIKey != f.o.APIKey || who.Username != FocusUsername:
-		return c.reply(http.StatusUnauthorized, f.failure(c.dst, http.StatusUnauthorized))
+		return f.refusal(c, http.StatusUnauthorized)
 	}
 	f.stats.Refreshes++
 	return c.reply(http.StatusOK, fmt.Appendf(c.dst, `{"token":%q,"refreshToken":%q}`,
@@ -112,21 +109,14 @@ func (f *Focus) sign(text string) []byte {
 
 // authorized reports whether a token is one of ours, for access, and not expired.
 func (f *Focus) authorized(token string, now time.Time) bool {
-	text, signature, _ := cutLast(token, ".")
+	dot := strings.LastIndexByte(token, '.')
+	text, signature := token[:max(dot, 0)], token[dot+1:]
 	_, payload, _ := strings.Cut(text, ".")
 	body, err := base64.RawURLEncoding.DecodeString(payload)
 	sum, err2 := base64.RawURLEncoding.DecodeString(signature)
 	var says claims
 	return err == nil && err2 == nil && hmac.Equal(sum, f.sign(text)) && json.Unmarshal(body, &says) == nil &&
 		says.Use == "access" && says.Login == f.logins && now.Unix() < says.Expires
-}
-
-func cutLast(text, separator string) (before, after string, found bool) {
-	i := strings.LastIndex(text, separator)
-	if i < 0 {
-		return text, "", false
-	}
-	return text[:i], text[i+len(separator):], true
 }
 
 // ExpireTokens ends every token now; a new login is all that it takes.
@@ -155,7 +145,7 @@ func (f *Focus) begin(c *call, a ask, body any) (reply, bool) {
 	default:
 		return reply{}, true
 	}
-	return c.reply(status, f.failure(c.dst, status)), false
+	return f.refusal(c, status), false
 }
 
 // listRecordings answers POST /client/recording.cursor. There is no sign that more is to be had: the end is an empty page,
@@ -179,7 +169,7 @@ func (f *Focus) listRecordings(c *call) reply {
 	case from.Cursor != nil:
 		at, ok := f.unseal(*from.Cursor)
 		if !ok || f.expired(at, c.now) {
-			return c.reply(http.StatusGone, f.failure(c.dst, http.StatusGone))
+			return f.refusal(c, http.StatusGone)
 		}
 		l.after = &at.entry
 	}
@@ -196,7 +186,7 @@ func (f *Focus) oneRecording(c *call) reply {
 	}
 	r, w := f.find(f.recordings, which.InteractionID, c.hit)
 	if w == nil {
-		return c.reply(http.StatusNotFound, f.failure(c.dst, http.StatusNotFound))
+		return f.refusal(c, http.StatusNotFound)
 	}
 	return c.reply(http.StatusOK, append(f.render(append(c.dst, `{"recording":`...), r, w.moment, w.origin), '}'))
 }

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -41,10 +42,7 @@ type Givergy struct {
 
 // NewGivergy returns events as o describes them; Options.Records of "items" and "purchases" is for each of the six categories.
 func NewGivergy(o Options) *Givergy {
-	o.PageCap = orElse(o.PageCap, 1000)
-	o.RateBudget = orElse(o.RateBudget, 60)
-	o.TokenLife = orElse(o.TokenLife, time.Hour)
-	g := &Givergy{Upstream: build(o), bundles: map[string][]*resource{}, sessions: map[string]time.Time{}, seeding: true}
+	g := &Givergy{Upstream: build(o, 1000, 60), bundles: map[string][]*resource{}, sessions: map[string]time.Time{}, seeding: true}
 	g.window = 10
 	g.routes = func(mux *http.ServeMux) {
 		mux.HandleFunc("POST /checkin/v1/auth/login", g.serve(g.login))
@@ -114,13 +112,13 @@ var givergyCodes = map[int]string{
 
 // fault is the documented body of an error. The lock is held.
 func (g *Givergy) fault(dst []byte, status int) []byte {
-	return g.problem(dst, status, orElse(http.StatusText(status), "Error"))
+	return g.problem(dst, status, cmp.Or(http.StatusText(status), "Error"))
 }
 
 func (g *Givergy) problem(dst []byte, status int, message string) []byte {
 	g.errors++
 	return fmt.Appendf(dst, `{"code":%q,"message":%q,"extra":%q}`,
-		orElse(givergyCodes[status], "internal_error"), message, guid(uint64(g.o.Seed), saltProblem, g.errors))
+		cmp.Or(givergyCodes[status], "internal_error"), message, guid(uint64(g.o.Seed), saltProblem, g.errors))
 }
 
 // login answers POST /checkin/v1/auth/login with a session cookie, and with a token that requests other than GET need [doc].
@@ -137,7 +135,7 @@ func (g *Givergy) login(c *call) reply {
 	case err != nil || who.Version == nil || *who.Version != 0:
 		return c.reply(http.StatusBadRequest, g.problem(c.dst, http.StatusBadRequest, "username, password and version 0 are required"))
 	case who.Username != GivergyUsername || who.Password != GivergyPassword:
-		return c.reply(http.StatusUnauthorized, g.fault(c.dst, http.StatusUnauthorized))
+		return g.refusal(c, http.StatusUnauthorized)
 	}
 	g.stats.Refreshes++
 	session := fmt.Sprintf("%016x%016x", g.random.Uint64(), g.random.Uint64())
@@ -177,7 +175,7 @@ func (g *Givergy) begin(c *call, a ask) (reply, bool) {
 		g.refusals = 0
 		return reply{}, true
 	}
-	return c.reply(status, g.fault(c.dst, status)), false
+	return g.refusal(c, status), false
 }
 
 // listing reads since, offset and limit; the text is what is wrong with them.
@@ -232,7 +230,7 @@ func (g *Givergy) listEvents(c *call) reply {
 	}
 	switch {
 	case c.PathValue("namespace") != GivergyNamespace:
-		return c.reply(http.StatusNotFound, g.fault(c.dst, http.StatusNotFound))
+		return g.refusal(c, http.StatusNotFound)
 	case wrong != "":
 		return c.reply(http.StatusBadRequest, g.problem(c.dst, http.StatusBadRequest, wrong))
 	}
@@ -246,7 +244,7 @@ func (g *Givergy) oneEvent(c *call) reply {
 	}
 	r, w := g.find(g.events, g.number(g.events, c.PathValue("event")), c.hit)
 	if w == nil || c.PathValue("namespace") != GivergyNamespace {
-		return c.reply(http.StatusNotFound, g.fault(c.dst, http.StatusNotFound))
+		return g.refusal(c, http.StatusNotFound)
 	}
 	return c.reply(http.StatusOK, g.render(c.dst, r, w.moment, w.origin))
 }
@@ -262,7 +260,7 @@ func (g *Givergy) listChildren(c *call) reply {
 	event := g.number(g.events, c.PathValue("event"))
 	switch {
 	case g.bundles[kind] == nil || event == 0 || event > int64(len(g.events.rows)), g.events.at(event) == nil && !obfuscated(event):
-		return c.reply(http.StatusNotFound, g.fault(c.dst, http.StatusNotFound))
+		return g.refusal(c, http.StatusNotFound)
 	case wrong != "":
 		return c.reply(http.StatusBadRequest, g.problem(c.dst, http.StatusBadRequest, wrong))
 	}
@@ -299,5 +297,5 @@ func (g *Givergy) oneChild(c *call) reply {
 			return c.reply(http.StatusOK, g.render(c.dst, old, w.moment, w.origin))
 		}
 	}
-	return c.reply(http.StatusNotFound, g.fault(c.dst, http.StatusNotFound))
+	return g.refusal(c, http.StatusNotFound)
 }

@@ -89,8 +89,7 @@ func (s showing) state(u *Upstream, r *resource, o origin, yield func(State) boo
 	}
 	switch {
 	case s.other:
-		w := row{moment: s.m, origin: o}
-		out.Value = u.renderOther(nil, r, &w)
+		out.Value = u.renderOther(nil, r, s.m, o)
 		if seed, id = mix(seed), id+1_000_000; r.log { // its partition is not what was asked for
 			o.parent += 1_000_000
 			places = r.places(seed, s.m, o)
@@ -124,11 +123,7 @@ func (s State) spread(yield func(State) bool, before, now []string, value []byte
 // in is the state in a partition. The key is what the partition's value and the identity are together.
 func (s State) in(place string, value []byte) State {
 	s.Partition, s.Value = place, value
-	key, err := json.Marshal([]string{place, s.ID})
-	if err != nil {
-		panic(err) // texts
-	}
-	s.Key = string(key)
+	s.Key = string(encoded(nil, []string{place, s.ID}))
 	return s
 }
 
@@ -184,11 +179,7 @@ func (u *Upstream) getHistory(w http.ResponseWriter, q *http.Request) {
 }
 
 func (u *Upstream) getStats(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.Marshal(u.Stats())
-	if err != nil {
-		panic(err) // texts and numbers
-	}
-	u.send(w, nil, reply{status: http.StatusOK, body: body})
+	u.send(w, nil, reply{status: http.StatusOK, body: encoded(nil, u.Stats())})
 }
 
 // command is the body of POST /_simulator/control: the method with that name, and its arguments.
@@ -218,11 +209,7 @@ func (u *Upstream) postControl(w http.ResponseWriter, q *http.Request) {
 	} else {
 		answer["keys"] = append([]string{}, names...)
 	}
-	body, err := json.Marshal(answer)
-	if err != nil {
-		panic(err) // texts
-	}
-	u.send(w, nil, reply{status: status, body: body})
+	u.send(w, nil, reply{status: status, body: encoded(nil, answer)})
 }
 
 // control runs a command; false: there is no such action.

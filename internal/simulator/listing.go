@@ -150,7 +150,7 @@ func (u *Upstream) appendAll(dst []byte, p page) []byte {
 			u.shows(p.r, w.moment, p.other)
 		}
 		if p.other {
-			dst = u.renderOther(dst, p.r, w)
+			dst = u.renderOther(dst, p.r, w.moment, w.origin)
 		} else {
 			dst = u.render(dst, p.r, w.moment, w.origin)
 		}

@@ -47,8 +47,7 @@ func (u *Upstream) render(dst []byte, r *resource, m moment, o origin) []byte {
 }
 
 // renderOther appends a record of another tenant: another key, and other content.
-func (u *Upstream) renderOther(dst []byte, r *resource, w *row) []byte {
-	m, o := w.moment, w.origin
+func (u *Upstream) renderOther(dst []byte, r *resource, m moment, o origin) []byte {
 	m.id += 1_000_000
 	o.parent += 1_000_000
 	other := writer{b: append(dst, '{'), seed: mix(uint64(u.o.Seed)), instant: u.instant, m: m, origin: o, bare: true}

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -69,11 +70,8 @@ func New(o Options) *SalesLoft {
 		}
 		o.Zone = zone
 	}
-	o.PageCap = orElse(o.PageCap, 100)
-	o.RateBudget = orElse(o.RateBudget, 600)
-	o.TokenLife = orElse(o.TokenLife, 2*time.Hour)
-	o.APIKey = orElse(o.APIKey, APIKey)
-	s := &SalesLoft{Upstream: build(o), endpoints: map[string]endpoint{}}
+	o.TokenLife = cmp.Or(o.TokenLife, 2*time.Hour)
+	s := &SalesLoft{Upstream: build(o, 100, 600), endpoints: map[string]endpoint{}}
 	s.grant = grant{refresh: map[string]bool{RefreshToken: true}, spends: map[string]string{}, access: map[string]time.Time{}}
 	s.routes = func(mux *http.ServeMux) {
 		mux.HandleFunc("GET /v2/{path...}", s.serve(s.api))
@@ -130,9 +128,9 @@ func (s *SalesLoft) api(c *call) reply {
 	token, bearer := strings.CutPrefix(c.Header.Get("Authorization"), "Bearer ")
 	switch {
 	case !bearer || !s.authorized(token, c.now):
-		return c.reply(http.StatusUnauthorized, s.failure(c.dst, http.StatusUnauthorized))
+		return s.refusal(c, http.StatusUnauthorized)
 	case r == nil:
-		return c.reply(http.StatusNotFound, s.failure(c.dst, http.StatusNotFound))
+		return s.refusal(c, http.StatusNotFound)
 	}
 	q, bad := query{page: 1}, map[string][]string(nil)
 	if a.list {
@@ -140,12 +138,11 @@ func (s *SalesLoft) api(c *call) reply {
 	}
 	switch {
 	case !s.charge(c.header, q.page, c.now):
-		return c.reply(http.StatusTooManyRequests, s.failure(c.dst, http.StatusTooManyRequests))
+		return s.refusal(c, http.StatusTooManyRequests)
 	case len(bad) > 0:
 		return c.reply(http.StatusUnprocessableEntity, invalid(c.dst, bad))
 	case a.lookup:
-		status, body := s.single(c, r, id)
-		return c.reply(status, body)
+		return s.single(c, r, id)
 	default:
 		return c.reply(http.StatusOK, s.answer(c, r, q))
 	}
@@ -205,7 +202,7 @@ func invalid(dst []byte, fields map[string][]string) []byte {
 func (s *SalesLoft) token(c *call) reply {
 	c.hit = s.hit(ask{name: "oauth/token"})
 	if !s.o.Tokens {
-		return c.reply(http.StatusNotFound, s.failure(c.dst, http.StatusNotFound))
+		return s.refusal(c, http.StatusNotFound)
 	}
 	if answer, refused := s.refused(c, c.hit); refused {
 		return answer

@@ -18,8 +18,7 @@ type query struct {
 	perPage    int
 	page       int
 	counts     bool
-	from, to   int64 // updated_at, inclusive; null and MaxInt64 where there is no filter
-	filtered   bool
+	from, to   int64             // updated_at, inclusive; null and MaxInt64 where there is no filter
 	filters    map[string]string // as sent, to be echoed
 	ids        []int64           // nil: all
 }
@@ -85,7 +84,7 @@ func (q *query) filter(values url.Values, bad map[string][]string) {
 				bad["updated_at"] = []string{"must be an iso8601 timestamp"}
 				continue
 			}
-			q.filters[op], q.filtered = text, true
+			q.filters[op] = text
 			switch op {
 			case "gt":
 				q.from = max(q.from, at+1) // microseconds are the granularity
@@ -98,7 +97,7 @@ func (q *query) filter(values url.Values, bad map[string][]string) {
 			}
 		}
 	}
-	if q.filtered { // no comparison holds for null
+	if len(q.filters) > 0 { // no comparison holds for null
 		q.from = max(q.from, null+1)
 	}
 }
@@ -129,11 +128,9 @@ func (s *SalesLoft) listing(r *resource, q query) listing {
 	return l
 }
 
-// sortValue is the value of a sort field.
+// sortValue is the value of a sort field that is not the time of change.
 func (s *SalesLoft) sortValue(w *row, field string) int64 {
 	switch field {
-	case "updated_at":
-		return w.updated
 	case "created_at", "added_at", "occurred_at":
 		return w.created
 	case "last_contacted_at", "last_used_at":
@@ -203,12 +200,11 @@ func (q query) paging(dst []byte, total int) []byte {
 }
 
 // single is the answer at a record's own address. The lock is held.
-func (s *SalesLoft) single(c *call, r *resource, id string) (int, []byte) {
+func (s *SalesLoft) single(c *call, r *resource, id string) reply {
 	n, err := strconv.ParseInt(id, 10, 64)
 	r, w := s.find(r, n, c.hit)
 	if err != nil || w == nil {
-		return http.StatusNotFound, s.failure(c.dst, http.StatusNotFound)
+		return s.refusal(c, http.StatusNotFound)
 	}
-	dst := s.render(append(c.dst, `{"data":`...), r, w.moment, w.origin)
-	return http.StatusOK, append(dst, '}')
+	return c.reply(http.StatusOK, append(s.render(append(c.dst, `{"data":`...), r, w.moment, w.origin), '}'))
 }

@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -48,6 +49,11 @@ type reply struct {
 // reply is an answer as the call's faults spoil it.
 func (c *call) reply(status int, body []byte) reply {
 	return reply{status: status, body: body, hit: c.hit}
+}
+
+// refusal is an answer with the system's own body of an error. The lock is held.
+func (u *Upstream) refusal(c *call, status int) reply {
+	return c.reply(status, u.failure(c.dst, status))
 }
 
 // serve answers with what f makes under the lock, and sends it after that.
@@ -123,7 +129,7 @@ func (u *Upstream) send(w http.ResponseWriter, q *http.Request, r reply) {
 	}
 	header := w.Header()
 	header.Set("Date", time.Now().Add(u.o.Skew).UTC().Format(http.TimeFormat))
-	header.Set("Content-Type", orElse(r.kind, "application/json; charset=utf-8"))
+	header.Set("Content-Type", cmp.Or(r.kind, "application/json; charset=utf-8"))
 	if r.hit.has(Gzip) || q != nil && u.o.Gzip && strings.Contains(q.Header.Get("Accept-Encoding"), "gzip") {
 		header.Set("Content-Encoding", "gzip")
 		body = deflate(body)

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -100,9 +101,11 @@ type pending struct {
 	m   moment
 }
 
-// build returns a system without resources.
-func build(o Options) *Upstream {
-	o.Lateness = orElse(o.Lateness, 10*time.Second)
+// build returns a system without resources. Where the options say nothing, a page has pageCap records, and a minute allows budget.
+func build(o Options, pageCap, budget int) *Upstream {
+	o.PageCap, o.RateBudget = cmp.Or(o.PageCap, pageCap), cmp.Or(o.RateBudget, budget)
+	o.APIKey, o.TokenLife = cmp.Or(o.APIKey, APIKey), cmp.Or(o.TokenLife, time.Hour)
+	o.Lateness = cmp.Or(o.Lateness, 10*time.Second)
 	u := &Upstream{o: o, window: 60, random: rand.New(rand.NewPCG(uint64(o.Seed), 0x5a1e5_10f7))}
 	u.stamped = micros(time.Now().Add(o.Skew))
 	u.actions = map[string]func(int) []string{}
@@ -114,14 +117,6 @@ func (u *Upstream) add(r *resource, n int) *resource {
 	u.populate(r, n, micros(time.Now()))
 	u.resources = append(u.resources, r)
 	return r
-}
-
-func orElse[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }
 
 // micros is t in microseconds since 1970, the granularity of everything here.
@@ -170,23 +165,10 @@ func (u *Upstream) anyParent(r *resource) int64 {
 }
 
 func (e entry) compare(o entry) int {
-	switch {
-	case e.updated != o.updated:
-		return order(e.updated, o.updated)
-	default:
-		return order(e.id, o.id)
+	if c := cmp.Compare(e.updated, o.updated); c != 0 {
+		return c
 	}
-}
-
-func order(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
+	return cmp.Compare(e.id, o.id)
 }
 
 // resource returns the resource of a name, or nil.
