@@ -143,7 +143,7 @@ func (c *Client) once(ctx context.Context, e *errand) (*Response, outcome, error
 		judge = DefaultJudge
 	}
 	if err := judge(resp); err != nil {
-		out, err := c.refused(ctx, e, t, mark, resp, err)
+		out, err := c.refused(e, t, mark, resp, err)
 		resp.Release()
 		return nil, out, err
 	}
@@ -160,7 +160,7 @@ func (c *Client) room(ctx context.Context, e *errand) (*page, error) {
 }
 
 // refused decides what an answer that was not accepted asks for: a pause, a new credential, a repeat, or the error.
-func (c *Client) refused(ctx context.Context, e *errand, t Ticket, mark uint64, resp *Response, err error) (outcome, error) {
+func (c *Client) refused(e *errand, t Ticket, mark uint64, resp *Response, err error) (outcome, error) {
 	err = located(err, e.place)
 	out := passing(err)
 	switch {
