@@ -120,8 +120,9 @@ func (o *ownership) withhold(p *partition, s *stream, key string, known state.En
 }
 
 // unguard publishes the declared deletions that the guard withheld, once the day has room for all that wait or an operator has
-// approved as many (D5, D6). It stages what the batch has room for; the rest follows.
+// approved as many (D5, D6). It stages what the batch has room for; the rest follows as soon as there is room again (pursue).
 func (o *ownership) unguard(now time.Time) error {
+	o.letting = false
 	for _, s := range o.streams {
 		if s.guarded == "" || s.halted != nil {
 			continue
@@ -137,6 +138,7 @@ func (o *ownership) unguard(now time.Time) error {
 				continue
 			}
 			if o.bound.Full(o.filling.records) {
+				o.letting = true
 				return nil
 			}
 			if now, ok := s.held.get(key); !ok || now != c { // what is staged says otherwise

@@ -25,6 +25,7 @@ type ownership struct {
 	batches             uint64
 	rest                *half
 	undertaken          []*partition  // with a verdict or orphans to be carried out
+	letting             bool          // more withheld deletions may go than the batch had room for
 	tokens              []*tokenWrite // each travels alone, before anything else (K19)
 	agreed              chan error
 	pages               chan fetched

@@ -40,6 +40,34 @@ func TestD6ApprovalNamesWhatWasShown(t *testing.T) {
 	}
 }
 
+// TestK17LetGoInSeveralBatches: what an approval lets go is more than a transaction takes; the rest goes with the next one, and
+// not half a minute later.
+func TestK17LetGoInSeveralBatches(t *testing.T) {
+	o := bare(t, evening)
+	o.session, o.bound = &kafka.Session{}, kafka.NewBound(6, 0, 0)
+	s, now := o.streams[0], time.Now()
+	s.topic.Partitions, s.spec.Reconcile.GuardKeys, s.spec.Reconcile.GuardShare, s.guarded = 1, 0, 0, "the day is full"
+	s.meta.Approved = &offsets.Approval{ID: "a", N: 9, At: now, Until: now.Add(time.Hour)}
+	for i := range 9 {
+		key := []byte{'1' + byte(i)}
+		s.table.Apply(key, record.KeyHash(key), state.Entry{Hash: 1, Partition: s.ordinal(cdc.NoPartition)})
+		s.held.committed[string(key)] = offsets.Candidate{Kind: offsets.Withheld, Reason: cdc.Declared, Partition: cdc.NoPartition, At: now}
+	}
+	if err := o.unguard(now); err != nil {
+		t.Fatal(err)
+	}
+	before := s.waiting()
+	for range 9 { // the loop's turns, each with an empty batch
+		o.filling = newBatch(o.filling.id+1, kafka.NewBatch())
+		if err := o.pursue(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if before == 0 || before == 9 || s.waiting() != 0 {
+		t.Errorf("%d of 9 wait after the first batch, %d in the end", before, s.waiting())
+	}
+}
+
 // TestD6ApprovalExpires: D6. an approval that was not used in its time lets nothing go.
 func TestD6ApprovalExpires(t *testing.T) {
 	o := bare(t, evening)

@@ -137,8 +137,13 @@ func (o *ownership) undertake(p *partition) {
 	}
 }
 
-// pursue goes on with the verdicts and the orphans, as far as the filling batch has room (K17).
+// pursue goes on with the verdicts, the orphans and what was let go, as far as the filling batch has room (K17).
 func (o *ownership) pursue() error {
+	if o.letting && !o.bound.Full(o.filling.records) {
+		if err := o.unguard(time.Now()); err != nil {
+			return err
+		}
+	}
 	for _, p := range slices.Clone(o.undertaken) {
 		if p.orphans != nil {
 			if err := o.pursueOrphans(p); err != nil {
