@@ -113,3 +113,29 @@ func TestD6NamedByOneApproval(t *testing.T) {
 		t.Errorf("it is %+v, and %d of 7 are left", c, s.approval().N)
 	}
 }
+
+// TestD3NumberBeforeTombstones: D3. a generation's number is committed with the first tombstone that names it, though its mark
+// follows the last one (D7): a process that dies in between would give the number to another listing.
+func TestD3NumberBeforeTombstones(t *testing.T) {
+	o := bare(t, evening)
+	o.session, o.bound = &kafka.Session{}, kafka.NewBound(6, 0, 0)
+	s, p, now := o.streams[0], o.partitions[0], time.Now()
+	s.topic.Partitions, s.spec.Reconcile.GuardKeys, s.spec.Reconcile.GuardShare = 1, 100, 1
+	p.committed.Reconciled = &cdc.Reconciliation{Listing: p.request.Listing(), Agreed: 2, Generation: 4}
+	o.generation = 4
+	for i := range 9 {
+		key := []byte{'1' + byte(i)}
+		s.table.Apply(key, record.KeyHash(key), state.Entry{Hash: 1, Partition: s.ordinal(p.spec.Name)})
+		s.held.committed[string(key)] = offsets.Candidate{Kind: offsets.Missing, Reason: cdc.Reconciled, Partition: p.spec.Name, At: now.Add(-time.Hour)}
+	}
+	w := &walk{partition: p, began: now, generation: o.nextGeneration(now), census: o.census(p), listed: []int64{30, 0}}
+	if err := o.judge(w, true, ""); err != nil {
+		t.Fatal(err)
+	}
+	if p.verdict == nil || p.verdict.parts[0].next == 0 || p.verdict.parts[0].next == 9 {
+		t.Fatalf("the verdict was not cut: %v", p.verdict)
+	}
+	if m := p.checkpoint().Reconciled; m.Generation != 5 || !m.Ended.IsZero() {
+		t.Errorf("with the first tombstones of generation 5 the checkpoint says %+v", m)
+	}
+}

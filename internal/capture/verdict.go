@@ -82,9 +82,25 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		o.planListing(p, time.Now())
 		return nil
 	}
+	if err := o.numbered(p, v, missing); err != nil {
+		return err
+	}
 	p.verdict = v
 	o.undertake(p)
 	return o.pursue()
+}
+
+// numbered commits the number of a generation with or before the first tombstone that names it: the mark follows the last of them,
+// and a crash in between would give the number to another listing (D3).
+func (o *ownership) numbered(p *partition, v *verdict, missing int64) error {
+	cp := p.checkpoint()
+	if cp.Reconciled == nil || missing == 0 {
+		return nil // a first listing deletes nothing
+	}
+	mark := *cp.Reconciled
+	mark.Generation = v.mark.Generation
+	cp.Reconciled = &mark
+	return o.filling.checkpoint(p, cp, time.Now())
 }
 
 // unseen gathers the live keys of s that a complete pass of p did not show. Where partitions share their keys, a key is missing
