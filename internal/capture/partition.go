@@ -30,6 +30,7 @@ type partition struct {
 	orphans     *orphaning           // its parents are gone, and something is still to be done about its keys (D8)
 	inquest     *inquest             // the lookups of its candidates, while they are asked (D4)
 	complete    uint32               // generation of the last complete pass of this process whose sightings stand; 0: none
+	lists       []int64              // records of each stream, by index, that it showed
 	orders      []*order             // commands that the next listing answers (K1)
 	seen        map[*stream][][]byte // keys that were seen lately (D4)
 	asked       map[*stream]bool     // the candidates were looked up since the last complete pass (D4)

@@ -616,6 +616,47 @@ func TestP24SharedKeysNeedEveryPartition(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestD5EmptyPartitionOfSharedKeys: D5. where partitions share their keys, one that is suddenly empty is no witness for the verdict of
+// another, nor after a restart; one that was always empty holds nothing back.
+func TestD5EmptyPartitionOfSharedKeys(t *testing.T) {
+	b := lay(t)
+	var mu sync.Mutex
+	rows := map[string][]any{"/things/one": {row(1, "v", "a"), row(2, "v", "b")}, "/things/two": {row(3, "v", "c")}, "/things/three": {}}
+	set := func(path string, to ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		rows[path] = to
+	}
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer(w, 200, map[string]any{"data": append([]any{}, rows[r.URL.Path]...)})
+	}))
+	s := settings{config: map[string]any{"url": url}, change: soon, definition: strings.Replace(things, "path: /things\n",
+		"path: /things/{{ partition.view }}\n    partition: {view: [one, two, three]}\n    key_scope: stream\n", 1)}
+	c := b.start(s)
+	c.passes(3)
+	set("/things/two")
+	c.passes(3)
+	c.end()
+	c = b.start(s)
+	c.passes(8)
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, which an empty answer did not show", got)
+	}
+	if held := c.look().Partitions[0].Listing.Held; !strings.Contains(held, "the listing of view=two is empty") {
+		t.Errorf("held because %q", held)
+	}
+	set("/things/two", row(3, "v", "c"))
+	set("/things/one", row(1, "v", "a"))
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	if got := b.tombstones("things"); !slices.Equal(got, []string{"2"}) {
+		t.Errorf("tombstones %q", got)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
 // TestD8Orphans: D8. a parent that vanished, and was confirmed to be gone, takes its children with it, keeps them, or has them
 // withheld until they are approved, as the definition says; those of other parents stay.
 func TestD8Orphans(t *testing.T) {

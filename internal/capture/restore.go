@@ -176,7 +176,7 @@ func (c *Connection) forgetAll() error {
 		if p.listing != nil {
 			c.log.Warn("the listing begins anew: what it sighted is not known any more", "partition", p.label, "records", p.listing.records) // D3
 		}
-		p.listing, p.complete, p.seen = nil, 0, nil
+		p.listing, p.complete, p.lists, p.seen = nil, 0, nil, nil
 	}
 	clear(c.kin.unborn)
 	c.settleKin()

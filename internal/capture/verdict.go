@@ -18,9 +18,10 @@ const mostCandidates = 100_000
 // verdict carries out what was decided on a complete listing, in batches that can be cut anywhere: candidates and tombstones
 // are state, and the mark commits with or after the last of them (D7).
 type verdict struct {
-	walk  *walk
-	mark  cdc.Reconciliation
-	parts []part
+	walk     *walk
+	mark     cdc.Reconciliation
+	parts    []part
+	numbered bool // the number of its generation is on its way
 }
 
 // part is what is left to do for one stream.
@@ -42,7 +43,7 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 	var missing int64
 	v := &verdict{walk: w}
 	if complete {
-		p.complete = w.generation
+		p.complete, p.lists = w.generation, w.listed
 		for s := range o.streamsOf(p) {
 			pt := o.unseen(p, s)
 			missing += pt.missing
@@ -50,6 +51,9 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		}
 	}
 	v.mark = reconcile.Mark(p.checkpoint().Reconciled, l, missing)
+	if complete && p.request.SharesKeys() {
+		o.show(p, &v.mark)
+	}
 	for i := range v.parts {
 		pt := &v.parts[i]
 		s, now := pt.stream, time.Now()
@@ -58,13 +62,14 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 			rests.Began = pt.began
 		}
 		c := reconcile.Case{
-			Listing: rests, Agreed: v.mark.Agreed, Listed: w.listed[s.spec.Index], Missing: pt.missing, Lookup: s.spec.HasLookup,
+			Listing: rests, Missing: pt.missing, Lookup: s.spec.HasLookup,
 			Damaged: s.mismatch, Guard: s.guard(), Levels: o.levels(p, s, w.census), Confirm: o.options.Confirm,
 			Approved: s.approved(now), Shown: pt.shown(s.approval()),
 		}
 		if a := s.approval(); a != nil {
 			c.ApprovedAt = a.At
 		}
+		c.Agreed, c.Empty = o.witnesses(p, s, &v.mark)
 		pt.verdict = reconcile.Judge(c)
 		if held := pt.verdict.Held(); held != "" {
 			v.mark.Held = s.spec.Name + ": " + held
@@ -82,25 +87,9 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 		o.planListing(p, time.Now())
 		return nil
 	}
-	if err := o.numbered(p, v, missing); err != nil {
-		return err
-	}
 	p.verdict = v
 	o.undertake(p)
 	return o.pursue()
-}
-
-// numbered commits the number of a generation with or before the first tombstone that names it: the mark follows the last of them,
-// and a crash in between would give the number to another listing (D3).
-func (o *ownership) numbered(p *partition, v *verdict, missing int64) error {
-	cp := p.checkpoint()
-	if cp.Reconciled == nil || missing == 0 {
-		return nil // a first listing deletes nothing
-	}
-	mark := *cp.Reconciled
-	mark.Generation = v.mark.Generation
-	cp.Reconciled = &mark
-	return o.filling.checkpoint(p, cp, time.Now())
 }
 
 // unseen gathers the live keys of s that a complete pass of p did not show. Where partitions share their keys, a key is missing
@@ -130,6 +119,48 @@ func (o *ownership) unseen(p *partition, s *stream) part {
 		}
 	}
 	return pt
+}
+
+// witnesses says of the listings that a verdict on s rests on how many of them agree (P23), and which one showed nothing (D5): the
+// one of p; where partitions share their keys the last ones of all (P24), since what an empty one should have shown is missing from
+// all of them. There one that was always empty is believed.
+func (o *ownership) witnesses(p *partition, s *stream, mark *cdc.Reconciliation) (agreed int, empty string) {
+	agreed = mark.Agreed
+	if !p.request.SharesKeys() {
+		if p.lists[s.spec.Index] == 0 {
+			return agreed, "the listing"
+		}
+		return agreed, ""
+	}
+	var listed int64
+	for _, other := range o.partitions {
+		if other.request != p.request || other.lists == nil {
+			continue // of the latter nothing is known, and so nothing is missing (unseen)
+		}
+		n, m := other.lists[s.spec.Index], other.checkpoint().Reconciled
+		switch {
+		case other == p:
+			m = mark
+		case m == nil || m.Listing != mark.Listing:
+			return 0, ""
+		}
+		if agreed, listed = min(agreed, m.Agreed), listed+n; n == 0 && slices.Contains(m.Shown, s.spec.Name) {
+			return agreed, "the listing of " + other.spec.Name
+		}
+	}
+	if listed == 0 {
+		return agreed, "every listing"
+	}
+	return agreed, ""
+}
+
+// show adds the streams of which a listing of p showed something to those that its mark names.
+func (o *ownership) show(p *partition, mark *cdc.Reconciliation) {
+	for s := range o.streamsOf(p) {
+		if p.lists[s.spec.Index] > 0 && !slices.Contains(mark.Shown, s.spec.Name) {
+			mark.Shown = append(slices.Clone(mark.Shown), s.spec.Name)
+		}
+	}
 }
 
 // shown counts the missing keys that were withheld, and so shown to the operator, before his approval (D6).
@@ -197,6 +228,20 @@ func (o *ownership) each(parts []part, do func(pt *part, key []byte) error) (don
 	return true, nil
 }
 
+// numbered commits the number of a generation with or before the first tombstone that names it: the mark follows the last of them,
+// and a crash in between would give the number to another listing (D3).
+func (o *ownership) numbered(p *partition, v *verdict) error {
+	cp := p.checkpoint()
+	if v.numbered || cp.Reconciled == nil {
+		return nil
+	}
+	v.numbered = true
+	mark := *cp.Reconciled
+	mark.Generation = v.mark.Generation
+	cp.Reconciled = &mark
+	return o.filling.checkpoint(p, cp, time.Now())
+}
+
 // decide carries out what the verdict says of one missing key.
 func (o *ownership) decide(p *partition, v *verdict, pt *part, key []byte) error {
 	s, h := pt.stream, record.KeyHash(key)
@@ -222,6 +267,9 @@ func (o *ownership) decide(p *partition, v *verdict, pt *part, key []byte) error
 		leave, why := reconcile.Admit(leave, approved, s.guard(), o.levels(p, s, v.walk.census))
 		if !leave.Holds() {
 			return o.withhold(p, s, string(key), known, missed, why)
+		}
+		if err := o.numbered(p, v); err != nil {
+			return err
 		}
 		return o.carryOut(p, s, string(key), cdc.Version{}, leave, approved)
 	case reconcile.Withhold:
@@ -268,7 +316,7 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 				"missing", pt.missing, "waiting", len(pt.keys))
 		}
 	}
-	if quiet(before, &v.mark) && p.listsByItself() {
+	if quiet(before, &v.mark) && p.listsByItself() && !v.numbered {
 		p.quiet(cp) // nothing new, nothing committed
 	} else if err := o.filling.checkpoint(p, cp, now); err != nil {
 		return err
@@ -283,7 +331,7 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 // quiet reports whether a mark says nothing that the one before did not, but for its time.
 func quiet(before, now *cdc.Reconciliation) bool {
 	return before != nil && before.Listing == now.Listing && before.Agreed == now.Agreed && before.Failed == now.Failed && before.Held == now.Held &&
-		before.Missing == now.Missing && before.Unlisted == now.Unlisted
+		before.Missing == now.Missing && before.Unlisted == now.Unlisted && slices.Equal(before.Shown, now.Shown)
 }
 
 // keep puts what belongs to us into a checkpoint that a pass has moved: a pass knows its cursor, and nothing of these.

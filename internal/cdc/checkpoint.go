@@ -68,4 +68,7 @@ type Reconciliation struct {
 	Unlisted int64 `json:"unlisted,omitempty"`
 	// Held says why what is missing is withheld; "" where it is not (D5).
 	Held string `json:"held,omitempty"`
+	// Shown are the streams of which a complete pass of this partition has ever shown a record, where partitions share their keys
+	// (P24): from then on an empty one is not believed (D5).
+	Shown []string `json:"shown,omitempty"`
 }

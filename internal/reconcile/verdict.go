@@ -34,7 +34,7 @@ func Mark(old *cdc.Reconciliation, l Listing, missing int64) cdc.Reconciliation 
 		return m
 	}
 	if m.Listing != l.Print { // P23: what it lists may be less than before
-		m.Listing, m.Agreed = l.Print, 0
+		m.Listing, m.Agreed, m.Shown = l.Print, 0, nil
 	}
 	m.Agreed = min(m.Agreed+1, Agreement)
 	m.Generation, m.Began, m.Ended = int64(l.Generation), l.Began.UTC(), l.Ended.UTC()
@@ -48,11 +48,11 @@ const Agreement = 2
 // Case is what the verdict on one stream of a complete listing rests on.
 type Case struct {
 	Listing Listing
-	Agreed  int   // of the mark, this listing counted (P23)
-	Listed  int64 // records of the stream that it showed
-	Missing int64 // live keys that it did not
-	Lookup  bool  // upstream can be asked for one record (D4)
-	Damaged bool  // the state was not what the last transaction promised: this listing mends it, and deletes nothing (K8 g)
+	Agreed  int    // of the mark, this listing counted (P23)
+	Empty   string // the listing that showed nothing of the stream, "the listing"; "" where none did
+	Missing int64  // live keys that it did not
+	Lookup  bool   // upstream can be asked for one record (D4)
+	Damaged bool   // the state was not what the last transaction promised: this listing mends it, and deletes nothing (K8 g)
 	Guard   Guard
 	Levels  []Level
 	// Confirm is how much later a second pass has to begin (D4); 0: SecondPass.
@@ -80,8 +80,8 @@ func Judge(c Case) Verdict {
 	}
 	switch {
 	case c.Missing == 0:
-	case c.Listed == 0 && !c.Lookup:
-		v.empty, v.held = true, "the listing is empty" // D5: it deletes only what lookups confirm or an approval names
+	case c.Empty != "" && !c.Lookup:
+		v.empty, v.held = true, c.Empty+" is empty" // D5: it deletes only what lookups confirm or an approval names
 	default:
 		v.held = c.Guard.Holds(c.Missing, c.Levels)
 	}

@@ -50,7 +50,7 @@ func TestD2Mark(t *testing.T) {
 func TestD4Decide(t *testing.T) {
 	early, late := Prior{Found: noon.Add(51 * time.Minute), Believed: true}, Prior{Found: noon.Add(50 * time.Minute), Believed: true}
 	shown := Prior{Found: noon.Add(-time.Hour), Withheld: true}
-	small := Case{Listing: complete(7, 60), Agreed: 2, Listed: 90, Missing: 3, Guard: Guard{20, 0.05}, Levels: []Level{{"stream", 100, 0}}}
+	small := Case{Listing: complete(7, 60), Agreed: 2, Missing: 3, Guard: Guard{20, 0.05}, Levels: []Level{{"stream", 100, 0}}}
 	with := func(change func(*Case)) Case {
 		c := small
 		change(&c)
@@ -72,8 +72,8 @@ func TestD4Decide(t *testing.T) {
 		"first pass under a new print (P23)": {with(func(c *Case) { c.Agreed, c.Lookup = 1, true }), late, Wait, false},
 		"mended state deletes nothing (K8)":  {with(func(c *Case) { c.Damaged = true }), late, Wait, false},
 		"more than the guard lets go (D5)":   {with(large), late, Withhold, false},
-		"an empty listing (D5)":              {with(func(c *Case) { c.Listed = 0 }), late, Withhold, false},
-		"an empty listing, lookup (D5)":      {with(func(c *Case) { c.Listed, c.Lookup = 0, true }), Prior{}, Ask, false},
+		"an empty listing (D5)":              {with(func(c *Case) { c.Empty = "the listing" }), late, Withhold, false},
+		"an empty listing, lookup (D5)":      {with(func(c *Case) { c.Empty, c.Lookup = "the listing", true }), Prior{}, Ask, false},
 		"approved and shown (D6)":            {with(approved), shown, Delete, true},
 		"approved, to be looked up":          {with(func(c *Case) { approved(c); c.Lookup = true }), shown, Ask, true},
 		"approved, and never shown (D6)":     {with(approved), Prior{}, Withhold, false},

@@ -257,7 +257,7 @@ func (a *adversary) begin(l *telling, view string) {
 	}
 	for _, t := range rows {
 		key := a.keyOf(&t)
-		if a.plot.fragile() && l.silent() {
+		if l.silent() && !a.plot.betrayed(l.Do) {
 			if a.shy[key] {
 				continue
 			}

@@ -92,8 +92,6 @@ func (l *telling) String() string {
 
 func (l *telling) of(view string) bool { return l.View == "" || l.View == view }
 
-func (l *telling) silent() bool { return slices.Contains(silent, l.Do) }
-
 func newAdversary(p *plot) *adversary {
 	a := &adversary{
 		plot: p, random: rand.New(rand.NewPCG(uint64(p.Seed), 0xadf)), things: map[string]*thing{}, last: map[string]truth{},

@@ -5,6 +5,7 @@ package supervisor
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,6 +57,8 @@ var silent = []string{"rows dropped", "page dropped", "cut off", "stale replica"
 
 // Lies of a listing that show: it is not complete then (D2), or it is empty (D5).
 var loud = []string{"403", "404", "429", "500", "web page", "error with 200", "truncated", "broken off", "no body", "empty", "page 403"}
+
+func (l lie) silent() bool { return slices.Contains(silent, l.Do) }
 
 // Lies of a lookup.
 var lookups = []string{"moved", "forbidden", "web page 404", "500", "another record", "some forbidden"}
@@ -113,7 +116,11 @@ func invent(seed int64) plot {
 }
 
 // fragile plots have listings whose missing rows nothing betrays, and no lookup.
-func (p *plot) fragile() bool { return !p.Lookup && !p.Total }
+func (p *plot) fragile() bool { return !p.betrayed("rows dropped") }
+
+// betrayed reports whether a listing that conceals rows is found out: by lookups, or by a total, which counts another tenant's rows in
+// their place.
+func (p *plot) betrayed(do string) bool { return p.Lookup || p.Total && do != "other tenant's page" }
 
 func (p *plot) inventLies(r *rand.Rand) {
 	walks := int(p.Chaos / (p.Every + p.Interval/2))
@@ -128,15 +135,14 @@ func (p *plot) inventLies(r *rand.Rand) {
 			kinds = []string{"login sees less"}
 		case r.IntN(2) == 0:
 			kinds = silent
-			if p.fragile() { // else it would be the truth
-				l.For = time.Duration(float64(p.Confirm) * (0.2 + 0.6*r.Float64()))
-			}
 		case p.Pages != "token" && r.IntN(3) == 0:
 			kinds = []string{"shuffled", "repeated", "rows swapped", "rows swapped"}
 		case p.Total && r.IntN(3) == 0:
 			kinds = []string{"another total"}
 		}
-		l.Do = kinds[r.IntN(len(kinds))]
+		if l.Do = kinds[r.IntN(len(kinds))]; l.silent() && !p.betrayed(l.Do) { // a longer one would be the truth
+			l.For = time.Duration(float64(p.Confirm) * (0.2 + 0.6*r.Float64()))
+		}
 		if p.Views > 0 && r.IntN(2) == 0 {
 			l.View = p.views()[r.IntN(p.Views)]
 		}
