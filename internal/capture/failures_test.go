@@ -116,6 +116,30 @@ func (c *connector) stopped(u upset) {
 	}
 }
 
+// TestP11WitnessSurvivesARestart: whoever owns the connection next knows which record an empty answer should have shown, so its
+// first pass catches the lie as a pass of this process would have.
+func TestP11WitnessSurvivesARestart(t *testing.T) {
+	b := lay(t)
+	api := b.team(simulator.Options{Seed: 11, People: 60, PageCap: 25})
+	s := settings{definition: people, config: api.config()}
+	c := b.start(s)
+	c.passes(1)
+	c.stop()
+	<-c.done
+	before := b.checkpoint("people")
+	api.Fail(simulator.Fault{Kind: simulator.Empty, Times: -1})
+	c = b.start(s)
+	st := c.await("the first pass", func(s capture.Status) bool {
+		return len(s.Streams) > 0 && (s.Streams[0].Halted != "" || s.Partitions[0].Passes > before.Passes)
+	})
+	c.says(st.Streams[0].Halted, "c/people", "although there is one", "filter does not find")
+	if after := b.checkpoint("people"); after.Cursor != before.Cursor || after.Passes != before.Passes {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	c.stop()
+	<-c.done
+}
+
 // TestShown6BadRecords: a record without a key, with a type that the schema does not allow, and one that is too large for the
 // topic are parked with their reason; the cursor passes them; mended, they are published.
 func TestShown6BadRecords(t *testing.T) {

@@ -109,5 +109,5 @@ func (p *partition) quiet(cp cdc.Checkpoint) {
 	if p.staged != nil {
 		now = p.staged
 	}
-	now.Passes, now.Ended, now.Since, now.Reconciled = cp.Passes, cp.Ended, cp.Since, cp.Reconciled
+	now.Passes, now.Ended, now.Since, now.Reconciled, now.Witness = cp.Passes, cp.Ended, cp.Since, cp.Reconciled, cp.Witness
 }

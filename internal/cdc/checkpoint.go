@@ -35,6 +35,8 @@ type Checkpoint struct {
 	// Validator is what a snapshot's next pass may ask with whether anything has changed: an entity tag or a time, opaque
 	// outside source (D10).
 	Validator string `json:"validator,omitempty"`
+	// Witness is the record that an inclusive filter has to show again; nil where none can be looked up (P11).
+	Witness *Witness `json:"witness,omitempty"`
 	// Reconciled is what survives of the partition's complete passes; nil before the first (D1 to D6).
 	Reconciled *Reconciliation `json:"reconciled,omitempty"`
 	// Deleted counts the deletions of the rolling day by the hour in which they were published (D5).
@@ -46,6 +48,13 @@ type Checkpoint struct {
 	// pass (P21).
 	Parent  map[string]json.RawMessage `json:"parent,omitempty"`
 	Pending bool                       `json:"pending,omitempty"`
+}
+
+// Witness is the record with the largest cursor that a partition has shown (P11). It does not change: another is another Witness.
+type Witness struct {
+	Stream string `json:"stream,omitempty"` // "" where the request has one
+	Key    string `json:"key"`
+	Cursor string `json:"cursor"` // the record's, in the server's own text (P16)
 }
 
 // Reconciliation is what survives of the passes that were to list everything of a partition. It commits with or after what the

@@ -432,7 +432,7 @@ func TestK9LostOffsetsAreReadAnew(t *testing.T) {
 func TestK12NewerStateIsRefused(t *testing.T) {
 	b := newBed(t)
 	c := b.client()
-	err := c.ProduceSync(b.ctx(), &kgo.Record{Topic: b.OffsetsTopic(), Partition: 1, Key: []byte("owner/c"), Value: []byte(`{"v":3,"who":"x"}`)}).FirstErr()
+	err := c.ProduceSync(b.ctx(), &kgo.Record{Topic: b.OffsetsTopic(), Partition: 1, Key: []byte("owner/c"), Value: []byte(`{"v":4,"who":"x"}`)}).FirstErr()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,23 +65,27 @@ func tooLarge(what string, n, limit int) error {
 func Encode[T Value](v T) ([]byte, error) {
 	limit, format := MaxValue, 1
 	texts := []string(nil) // of the server; the others are ours
-	newer := func(yes bool) {
+	needs := func(f int, yes bool) {
 		if yes {
-			format = 2
+			format = max(format, f)
 		}
 	}
 	switch x := any(&v).(type) {
 	case *cdc.Checkpoint:
 		limit, texts = MaxCheckpoint, []string{x.Cursor, x.Anchor, x.Start, x.Validator}
-		newer(x.Reconciled != nil || x.Deleted != nil || x.Validator != "")
+		needs(2, x.Reconciled != nil || x.Deleted != nil || x.Validator != "")
+		if w := x.Witness; w != nil {
+			needs(3, true)
+			texts = append(texts, w.Key, w.Cursor)
+		}
 	case *Stream:
-		newer(x.Approved != nil)
+		needs(2, x.Approved != nil)
 	case *Candidate:
-		newer(!x.Seen.IsZero() || x.Generation != 0)
+		needs(2, !x.Seen.IsZero() || x.Generation != 0)
 	case *Command:
-		newer(true)
+		needs(2, true)
 	case *File:
-		newer(true)
+		needs(2, true)
 		x.Error = clip(strings.ToValidUTF8(x.Error, "�"), MaxReason)
 	case *Recent:
 		limit, texts = MaxCheckpoint, append(texts, x.IDs...)

@@ -15,7 +15,7 @@ import (
 	"tidemark/internal/cdc"
 )
 
-// The files in testdata/1 and 2 are what formats 1 and 2 wrote: a line per record, key and value parted by a tab (the value of a
+// The files in testdata/1, 2 and 3 are what formats 1, 2 and 3 wrote: a line per record, key and value parted by a tab (the value of a
 // hash in hexadecimal). They are never written again: a format that must change gets a new number, a new folder, and code that
 // still restores the old ones. golden says what each line means.
 
@@ -65,10 +65,29 @@ func golden() map[string][]stored {
 	for kind, records := range golden2(at) {
 		of["2/"+kind] = records
 	}
+	for kind, records := range golden3(at) {
+		of["3/"+kind] = records
+	}
 	return of
 }
 
 var goldenTime = time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
+
+// golden3 are values that use what format 3 added.
+func golden3(at time.Time) map[string][]stored {
+	const c = "acme-eu"
+	return map[string][]stored{
+		"cursor": {
+			value("cursor/acme-eu/people/-", Key{Kind: KindCursor, Connection: c, Stream: "people", Name: "-"}, cdc.Checkpoint{
+				Cursor: "2026-03-01T12:30:45.123456Z", Passes: 3, Ended: at, Request: "r1",
+				Witness: &cdc.Witness{Key: "a/\"b\"", Cursor: "2026-03-01T12:30:45.123456Z"},
+			}),
+			value("cursor/acme-eu/loans/view=Listings", Key{Kind: KindCursor, Connection: c, Stream: "loans", Name: "view=Listings"}, cdc.Checkpoint{
+				Witness: &cdc.Witness{Stream: "loans", Key: `["Listings","9|1"]`, Cursor: "1772368245"}, Reconciled: &cdc.Reconciliation{},
+			}),
+		},
+	}
+}
 
 // golden2 are values that use what format 2 added.
 func golden2(at time.Time) map[string][]stored {

@@ -15,7 +15,8 @@ import (
 //
 //	1  the first
 //	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command; File
-const Format = 2
+//	3  cdc.Checkpoint.Witness
+const Format = 3
 
 // Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent, File,
 // Token; and Command, of the controls topic. Encode and Decode take each of them.

@@ -1,21 +1,17 @@
 package source
 
 import (
-	"time"
+	"unicode/utf8"
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/record"
 )
 
-// witness is the record that an inclusive filter must show again: the one with the largest cursor of its partition. It is
-// an observation of upstream and lives as long as the process.
-type witness struct {
-	stream int
-	key    string
-	at     time.Time
-}
+// maxWitness is how many bytes of key and cursor a checkpoint keeps of its witness (10). A longer key is nobody's (K5).
+const maxWitness = 4 << 10
 
-// witness remembers the record with the largest cursor, where the stream can look it up (P11). It is called after highest.
+// witness keeps the record with the largest cursor beside the cursor, where the stream can look it up: an inclusive filter must
+// show it again, to whoever reads the partition next (P11). It is called after highest.
 func (s *splitter) witness(next *Position) {
 	if s.top < 0 || !s.rows[s.top].at.Equal(next.high.at) {
 		return
@@ -26,14 +22,33 @@ func (s *splitter) witness(next *Position) {
 		if rec.Raw != raw {
 			continue
 		}
-		old := s.witnesses[next.partition.Name]
-		if s.request.source.Streams[rec.Stream].lookup == nil || rec.Key == nil || rec.Kind != Live ||
-			old.at.Equal(next.high.at) && old.key == string(rec.Key) {
-			return
+		st, old := s.request.source.Streams[rec.Stream], next.checkpoint.Witness
+		switch {
+		case st.lookup == nil, rec.Key == nil, rec.Kind != Live:
+		case len(rec.Key)+len(next.high.text) > maxWitness, !utf8.Valid(rec.Key):
+		case old != nil && old.Cursor == next.high.text && old.Key == string(rec.Key) && s.request.witnessed(old) == st:
+		default:
+			w := &cdc.Witness{Key: string(rec.Key), Cursor: next.high.text}
+			if len(s.request.Streams) > 1 {
+				w.Stream = st.Name
+			}
+			next.checkpoint.Witness = w
 		}
-		s.witnesses[next.partition.Name] = witness{rec.Stream, string(rec.Key), next.high.at}
 		return
 	}
+}
+
+// witnessed returns the stream of w; nil where no lookup can ask for it, or not any more.
+func (r *Request) witnessed(w *cdc.Witness) *Stream {
+	if w == nil {
+		return nil
+	}
+	for _, st := range r.Streams {
+		if (st.Name == w.Stream || w.Stream == "" && len(r.Streams) == 1) && st.lookup != nil {
+			return st
+		}
+	}
+	return nil
 }
 
 // nothing decides on an empty answer. Where the filter owes us the record that it was anchored on, silence may be a filter
@@ -90,9 +105,15 @@ func (s *splitter) compareEarlier(next *Position) error {
 			return nil
 		}
 	}
-	if w, ok := s.witnesses[next.partition.Name]; ok && !inc.floor(w.at).Before(from) {
-		next.stage = vouching
-		return nil
+	if w := next.checkpoint.Witness; s.request.witnessed(w) != nil {
+		m, err := next.parse(w.Cursor)
+		if err != nil {
+			return err
+		}
+		if !inc.floor(m.at).Before(from) {
+			next.stage = vouching
+			return nil
+		}
 	}
 	s.conclude(next)
 	return nil
@@ -100,17 +121,21 @@ func (s *splitter) compareEarlier(next *Position) error {
 
 // vouched compares an empty answer with the lookup of the record that it should have shown (P11).
 func (s *splitter) vouched() error {
-	next, w := &s.page.Next, s.witnesses[s.pos.partition.Name]
+	next, w := &s.page.Next, s.pos.checkpoint.Witness
 	gone := missing(s.resp) || parks(s.request.judge(s.resp, &s.vars, true))
 	contradicted := false
 	if !gone {
 		var err error
-		if gone, err = s.found(w.stream, []byte(w.key)); err != nil {
+		if gone, err = s.found(s.request.witnessed(w).Index, []byte(w.Key)); err != nil {
 			return err
 		}
 		if !gone && len(s.rows) > 0 && s.page.Records[0].Kind == Live {
 			// Unchanged and yet not listed. Had it changed, it might have left the listing for a reason of its own.
-			contradicted = s.rows[0].at.Equal(w.at)
+			m, err := next.parse(w.Cursor)
+			if err != nil {
+				return err
+			}
+			contradicted = s.rows[0].at.Equal(m.at)
 		}
 	}
 	s.page.Records, s.page.Parked = s.page.Records[:0], 0 // a lookup bears witness here, it publishes nothing
@@ -118,7 +143,7 @@ func (s *splitter) vouched() error {
 		next.suspect, next.stage = true, reading
 		return nil
 	}
-	delete(s.witnesses, s.pos.partition.Name)
+	next.checkpoint.Witness = nil
 	s.conclude(next)
 	return nil
 }

@@ -51,43 +51,127 @@ func emptyCases(cursor time.Time) map[string]emptyCase {
 	}
 }
 
-// P11: the filter owes us the record that it was anchored on.
+// lookedUp says how a thing is looked up, where lists answer by wrap.
+const lookedUp = "    reconcile: {lookup: {path: \"/things/{{ key.id }}\", records: data}}\n"
+
+// wrap makes an answer of records.
+func wrap(x any) any {
+	if resp, ok := x.(*fetch.Response); ok {
+		return resp
+	}
+	return map[string]any{"data": x, "size": 100}
+}
+
+// once shows record 7 on the first page, and nothing on those behind it.
+func once(at time.Time) server {
+	return func(q asked) any {
+		if q.n == 1 {
+			return wrap([]any{thing{7, at}.json()})
+		}
+		return wrap([]any{})
+	}
+}
+
+// P11: the filter owes us the record that it was anchored on, also in another process than the one that saw it.
 func TestP11EmptyAnswerMustBeBelievable(t *testing.T) {
 	cursor := noon.Add(-time.Hour)
-	wrap := func(x any) any {
-		if resp, ok := x.(*fetch.Response); ok {
-			return resp
-		}
-		return map[string]any{"data": x, "size": 100}
-	}
 	for kind, stream := range map[string]string{"keyset": keysetStream, "page": listStream} {
 		for name, c := range emptyCases(cursor) {
-			t.Run(kind+"/"+name, func(t *testing.T) {
-				stream := stream
-				if c.lookup {
-					stream += "    reconcile: {lookup: {path: \"/things/{{ key.id }}\", records: data}}\n"
-				}
-				d := newDriver(t, bound(t, stream, nil))
-				first := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
-					if q.n == 1 {
-						return wrap([]any{thing{7, cursor}.json()})
+			for where, restarts := range map[string]bool{"running": false, "restarted": true} {
+				t.Run(kind+"/"+name+"/"+where, func(t *testing.T) {
+					stream := stream
+					if c.lookup {
+						stream += lookedUp
 					}
-					return wrap([]any{})
+					d := newDriver(t, bound(t, stream, nil))
+					first := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, once(cursor))
+					if first.err != nil || first.checkpoint.Cursor != at(-time.Hour) {
+						t.Fatalf("%v %+v", first.err, first.checkpoint)
+					}
+					if restarts {
+						d = newDriver(t, bound(t, stream, nil))
+					}
+					got := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any { return wrap(c.serve(q)) })
+					if c.halts {
+						want(t, got.err, cdc.Halt, "got none, twice")
+						return
+					}
+					if got.err != nil || !got.last.checkpoint.Ended.Equal(noon) || got.checkpoint.Cursor != first.checkpoint.Cursor {
+						t.Errorf("%v %q %+v", got.err, got.queries, got.checkpoint)
+					}
 				})
-				if first.err != nil || first.checkpoint.Cursor != at(-time.Hour) {
-					t.Fatalf("%v %+v", first.err, first.checkpoint)
-				}
-				got := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any { return wrap(c.serve(q)) })
-				if c.halts {
-					want(t, got.err, cdc.Halt, "got none, twice")
-					return
-				}
-				if got.err != nil || !got.last.checkpoint.Ended.Equal(noon) || got.checkpoint.Cursor != first.checkpoint.Cursor {
-					t.Errorf("%v %q %+v", got.err, got.queries, got.checkpoint)
-				}
-			})
+			}
 		}
 	}
+}
+
+// P11: what a checkpoint says of its witness is small, is news once, and is asked for as long as it can be.
+func TestP11WitnessInTheCheckpoint(t *testing.T) {
+	cursor, text := noon.Add(-time.Hour), at(-time.Hour)
+	known := cdc.Checkpoint{Cursor: text, Passes: 1, Witness: &cdc.Witness{Key: "7", Cursor: text}}
+	bare := known
+	bare.Witness = nil
+	src := bound(t, listStream+lookedUp, nil)
+	d := newDriver(t, src)
+	first := d.pass(Partition{Name: "-"}, bare, 0, once(cursor)) // an older version wrote it
+	again := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, once(cursor))
+	if w := first.checkpoint.Witness; w == nil || *w != *known.Witness || first.quiet || !again.quiet {
+		t.Errorf("%+v, quiet %v, and then %v", w, first.quiet, again.quiet)
+	}
+	for name, c := range map[string]struct {
+		stream  string
+		cp      cdc.Checkpoint
+		queries int
+	}{
+		"no lookup any more":    {listStream, known, 2},
+		"not what is asked for": {listStream + lookedUp, cdc.Checkpoint{Cursor: at(0), Passes: 1, Witness: known.Witness}, 2},
+		"of no stream":          {listStream + lookedUp, cdc.Checkpoint{Cursor: text, Passes: 1, Witness: &cdc.Witness{Stream: "x", Key: "7", Cursor: text}}, 2},
+		"known":                 {listStream + lookedUp, known, 3},
+	} {
+		got := newDriver(t, bound(t, c.stream, nil)).pass(Partition{Name: "-"}, c.cp, 0, func(q asked) any {
+			if strings.HasSuffix(q.path, "/7") {
+				return &fetch.Response{Status: 404, Body: []byte("{}")}
+			}
+			return wrap([]any{})
+		})
+		if got.err != nil || len(got.queries) != c.queries || name == "known" && got.checkpoint.Witness != nil {
+			t.Errorf("%s: %v %q %+v", name, got.err, got.queries, got.checkpoint.Witness)
+		}
+	}
+	if cp := Expire(known); cp.Witness != nil {
+		t.Error("P17: the witness of a cursor that is void")
+	}
+	long := strings.Replace(listStream, "primary_key: id", "primary_key: name", 1) + strings.Replace(lookedUp, "key.id", "key.name", 1)
+	got := newDriver(t, bound(t, long, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		row := thing{7, cursor}.json()
+		row["name"] = strings.Repeat("k", maxWitness)
+		return map[string]any{"data": []any{row}[:min(1, 2-q.n)]}
+	})
+	if got.err != nil || got.checkpoint.Cursor != text || got.checkpoint.Witness != nil {
+		t.Errorf("%v, %d bytes of witness", got.err, len(got.checkpoint.Witness.Key))
+	}
+}
+
+// P11: of several streams under one cursor the witness is one of its stream.
+func TestP11WitnessOfSeveralStreams(t *testing.T) {
+	stream := strings.Replace(bundle, "gifts: gifts", `gifts: {path: gifts, reconcile: {lookup: {path: "/gifts/{{ key.id }}"}}}`, 1)
+	row := fmt.Sprintf(`{"id":4,"updated":%d}`, noon.Unix()-60)
+	first := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(q asked) any {
+		if q.n > 1 {
+			row = ""
+		}
+		return `{"buys":[],"bids":[],"gifts":[` + row + `]}`
+	})
+	if w := first.checkpoint.Witness; first.err != nil || w == nil || *w != (cdc.Witness{Stream: "gifts", Key: "4", Cursor: fmt.Sprint(noon.Unix() - 60)}) {
+		t.Fatalf("%v %+v", first.err, w)
+	}
+	got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, *first.checkpoint, 0, func(q asked) any {
+		if q.path == "/v1/gifts/4" {
+			return fmt.Sprintf(`{"gifts":{"id":4,"updated":%d}}`, noon.Unix()-60)
+		}
+		return `{"buys":[],"bids":[],"gifts":[]}`
+	})
+	want(t, got.err, cdc.Halt, "got none, twice")
 }
 
 // P11 in the middle of a pass: the record of the page before was there a moment ago.

@@ -150,6 +150,7 @@ func (p *Position) Deep() bool { return p.deep }
 // changed (P23): the next pass is a full one. It counts as read before, so what it finds new is created, not first read.
 func Expire(cp cdc.Checkpoint) cdc.Checkpoint {
 	cp.Cursor, cp.Validator = "", ""
+	cp.Witness = nil // P11: it bears witness to the cursor that is void
 	cp.Sequence++
 	return Restart(cp)
 }
@@ -437,8 +438,8 @@ func (r *Request) Compose(pos *Position) (*fetch.Request, error) {
 		request.Background = pos.deep || pos.listing
 		return &request, nil
 	case vouching:
-		w := r.splitter.witnesses[pos.partition.Name]
-		req, err := r.Lookup(w.stream, []byte(w.key))
+		w := pos.checkpoint.Witness
+		req, err := r.Lookup(r.witnessed(w).Index, []byte(w.Key))
 		if err != nil {
 			return nil, pos.wrap(err)
 		}

@@ -122,11 +122,10 @@ type splitter struct {
 	request  *Request
 	envelope *record.Envelope
 	slots
-	readers   []*reader // by selection
-	salts     []uint64  // by selection: one key in two streams is two keys
-	element   func(list, pos int) (int, error)
-	witnesses map[string]witness // by partition (P11)
-	longest   int                // rows of the longest page ever seen (P10)
+	readers []*reader // by selection
+	salts   []uint64  // by selection: one key in two streams is two keys
+	element func(list, pos int) (int, error)
+	longest int // rows of the longest page ever seen (P10)
 
 	// What follows is of the page that is being split.
 	pos     *Position
@@ -195,7 +194,7 @@ func (r *Request) prepare() (*splitter, error) {
 	if r.splitter != nil {
 		return r.splitter, r.splitter.attach()
 	}
-	s := &splitter{request: r, witnesses: map[string]witness{}}
+	s := &splitter{request: r}
 	places, lists, at := r.envelope()
 	s.slots, s.readers = at, make([]*reader, len(lists))
 	for _, sel := range r.records {
@@ -596,7 +595,8 @@ func (s *splitter) close() error {
 	cp, saved := &next.checkpoint, &next.saved
 	page.Quiet = page.Recent == nil && s.request.Interval.cron == nil && // a restart must know which of the scheduled passes was missed
 		saved.Passes > 0 && cp.Cursor == saved.Cursor && cp.Request == saved.Request &&
-		cp.Drifting == saved.Drifting && cp.Validator == saved.Validator && cp.Deep.Equal(saved.Deep) && (!page.Done || saved.Anchor == "")
+		cp.Drifting == saved.Drifting && cp.Validator == saved.Validator && cp.Deep.Equal(saved.Deep) && (!page.Done || saved.Anchor == "") &&
+		(cp.Witness == nil || saved.Witness != nil) // P11: another one of the same cursor is no news
 	if !page.Quiet {
 		next.saved = next.checkpoint
 	}
