@@ -89,6 +89,7 @@ func (r *trial) sample(ctx context.Context, request *source.Request, t trialFlag
 	if err != nil {
 		return err
 	}
+	defer position.Abandon()
 	var page source.Page
 	seen := map[uint64]bool{} // a page begins with records of the one before
 	for position.Pages() < t.pages && !page.Done {

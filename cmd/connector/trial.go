@@ -508,6 +508,7 @@ func (b *trialRequest) read(ctx context.Context, spec source.Partition, cp cdc.C
 	if err != nil {
 		return n, err
 	}
+	defer position.Abandon()
 	var page source.Page
 	known := func(stream int) record.Known { return b.streams[stream].table }
 	for n.pages < pages && !n.done {

@@ -83,6 +83,9 @@ func (w *walk) again() *walk {
 func (p *partition) stop(s *schedule) {
 	s.remove(&p.poll)
 	s.remove(&p.list)
+	if p.walk != nil {
+		p.walk.position.Abandon()
+	}
 	p.walk, p.listing, p.verdict, p.inquest, p.orphans = nil, nil, nil, nil, nil
 }
 

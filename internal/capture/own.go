@@ -358,6 +358,7 @@ func (o *ownership) fail(w *walk, err error) error {
 	case p.listing == w:
 		return o.failListing(w, err)
 	}
+	w.position.Abandon()
 	p.walk = nil
 	switch {
 	case errors.Is(err, source.ErrParentGone): // P21

@@ -405,27 +405,29 @@ func TestP11NewestFirst(t *testing.T) {
 // P13: a crash while the spool is played: what was committed is not played again, the rest is.
 func TestP13RestartWhilePlaying(t *testing.T) {
 	things := many(500, time.Second)
-	src := bound(t, newestFirst, nil)
-	src.SetLimits(Limits{Play: 70})
-	var keys []string
-	cp, recent := cdc.Checkpoint{}, []string(nil)
-	for range 20 {
-		d := newDriver(t, src)
-		d.recent = recent
-		got := d.pass(Partition{Name: "-"}, cp, 8, newest(&things)) // five pages read, three played
-		if got.err != nil {
-			t.Fatal(got.err)
+	for where, memory := range map[string]int{"in memory": 0, "in a file": 3000} {
+		src := bound(t, newestFirst, nil)
+		src.SetLimits(Limits{Play: 70, SpoolMemory: memory})
+		var keys []string
+		cp, recent := cdc.Checkpoint{}, []string(nil)
+		for range 20 {
+			d := newDriver(t, src)
+			d.recent = recent
+			got := d.pass(Partition{Name: "-"}, cp, 8, newest(&things)) // five pages read, three played
+			if got.err != nil {
+				t.Fatal(got.err)
+			}
+			keys = append(keys, got.keys...)
+			if got.checkpoint != nil {
+				cp = *got.checkpoint
+			}
+			if got.recent != nil {
+				recent = got.recent
+			}
 		}
-		keys = append(keys, got.keys...)
-		if got.checkpoint != nil {
-			cp = *got.checkpoint
+		if len(keys) != 500 || !slices.IsSortedFunc(keys, byNumber) {
+			t.Errorf("%s: %d entries, sorted %v", where, len(keys), slices.IsSortedFunc(keys, byNumber))
 		}
-		if got.recent != nil {
-			recent = got.recent
-		}
-	}
-	if len(keys) != 500 || !slices.IsSortedFunc(keys, byNumber) {
-		t.Errorf("%d entries, sorted %v", len(keys), slices.IsSortedFunc(keys, byNumber))
 	}
 }
 
@@ -433,8 +435,10 @@ func TestP13RestartWhilePlaying(t *testing.T) {
 func TestP13SpoolIsBounded(t *testing.T) {
 	things := many(500, time.Second)
 	src := bound(t, newestFirst, nil)
-	src.SetLimits(Limits{SpoolRecords: 300})
-	want(t, newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, newest(&things)).err, cdc.Halt, "newest-first feed")
+	for _, l := range []Limits{{SpoolRecords: 300}, {SpoolBytes: 20_000}, {SpoolBytes: 20_000, SpoolMemory: 3000}} {
+		src.SetLimits(l)
+		want(t, newDriver(t, src).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, newest(&things)).err, cdc.Halt, "newest-first feed")
+	}
 	got := newDriver(t, bound(t, newestFirst, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any {
 		return map[string]any{"data": []any{thing{1, noon.Add(-time.Hour)}.json(), thing{2, noon}.json()}}
 	})

@@ -14,8 +14,9 @@ type Limits struct {
 	Pages        int           // pages of one pass: 1,000,000
 	Sightings    int           // keys remembered to notice drift (P9), and of one run of ties (P8): 2,000,000
 	Recent       int           // ids of a log feed that a checkpoint keeps (P13): 10,000
-	SpoolBytes   int           // of a newest-first feed held back until it can be played oldest first (P13): 64 MiB
-	SpoolRecords int           // the same in records: 100,000
+	SpoolBytes   int64         // of a newest-first feed held back until it can be played oldest first (P13): 4 GiB
+	SpoolRecords int           // the same in records: 10,000,000
+	SpoolMemory  int           // bytes of it that are in memory, the rest is in a file; and of a page that is played: 1 MiB
 	Play         int           // records of a spool that make a page: 1,000
 }
 
@@ -24,12 +25,15 @@ func (l Limits) withDefaults() Limits {
 		field *int
 		value int
 	}{
-		{&l.Pages, 1_000_000}, {&l.Sightings, 2_000_000}, {&l.Recent, 10_000}, {&l.SpoolBytes, 64 << 20},
-		{&l.SpoolRecords, 100_000}, {&l.Play, 1000},
+		{&l.Pages, 1_000_000}, {&l.Sightings, 2_000_000}, {&l.Recent, 10_000}, {&l.SpoolRecords, 10_000_000},
+		{&l.SpoolMemory, 1 << 20}, {&l.Play, 1000},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
+	}
+	if l.SpoolBytes <= 0 {
+		l.SpoolBytes = 4 << 30
 	}
 	return l
 }
@@ -71,7 +75,7 @@ type mark struct {
 func (m mark) isZero() bool { return m.text == "" }
 
 // Position is where a pass stands: it says what the next request is. It is a value; copies are independent, any page can
-// be asked for again from it, and it holds nothing of an answer's bytes.
+// be asked for again from it, and it holds nothing of an answer's bytes but what is spooled (P13), which Abandon gives back.
 type Position struct {
 	request    *Request
 	partition  Partition
@@ -126,8 +130,8 @@ type Position struct {
 
 	walk   walk
 	spool  *spool
-	left   int  // entries of the spool that are still to be played, once
-	played bool // some were
+	held   int   // entries of the spool that are to be played
+	end    int64 // of them in the spool
 	recent *recents
 }
 
@@ -174,6 +178,9 @@ func (r *Request) Begin(p Partition, cp cdc.Checkpoint, now time.Time) (Position
 	}
 	pos := Position{request: r, partition: p, checkpoint: cp, saved: cp, now: now, page: r.paginator.firstPage}
 	pos.fresh = r.incremental == nil || cp.Cursor == ""
+	if r.spooled() {
+		pos.spool = &spool{}
+	}
 	if resumed {
 		// The pass goes on as it began: with its lower end (P3: not with a lookback of the moved cursor), and with its now.
 		if r.incremental == nil || r.incremental.kind == timestampCursor {

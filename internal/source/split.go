@@ -60,7 +60,7 @@ func (r *Record) Content(body []byte) []byte {
 // spans until the response is released.
 type Page struct {
 	Records []Record
-	Body    []byte // what the spans point into: the response's body, or the pass's own spool (P13)
+	Body    []byte // what the spans point into: the response's body, or what is played of the spool (P13)
 	Next    Position
 	Done    bool // the pass has ended
 	// Complete says, where Done, that the pass listed everything that there is (D2); Why says what it lacks otherwise.
@@ -83,11 +83,12 @@ type Page struct {
 
 	arena      []byte
 	joined     []byte // a part and its whole record (hydrate)
+	block      []byte // of the spool, where it is played
 	checkpoint cdc.Checkpoint
 }
 
 func (p *Page) reset(pos *Position, body []byte) {
-	*p = Page{Records: p.Records[:0], Body: body, Next: *pos, Notices: p.Notices[:0], arena: p.arena[:0], joined: p.joined}
+	*p = Page{Records: p.Records[:0], Body: body, Next: *pos, Notices: p.Notices[:0], arena: p.arena[:0], joined: p.joined, block: p.block}
 	p.Next.pages++
 }
 
@@ -584,6 +585,7 @@ func (s *splitter) close() error {
 		page.Checkpoint = nil // it moves no cursor
 	}
 	if page.Done {
+		next.Abandon()
 		next.spool, next.walk, next.tie, next.keys = nil, walk{}, tie{}, nil
 	}
 	if page.Checkpoint == nil {

@@ -1,167 +1,141 @@
 package source
 
 import (
-	"strconv"
-	"strings"
+	"encoding/binary"
+	"errors"
+	"os"
+	"slices"
 	"time"
 
 	"tidemark/internal/cdc"
 	"tidemark/internal/record"
 )
 
-// recentID is the id of an entry of a log feed, with the entry's cursor.
-type recentID struct {
-	id string
-	at time.Time // zero: the feed has no instants
-}
-
-// recents are the ids of the entries that a log feed may show again (P13). Beside an id stands the page that noted it, as
-// in sightings; -1 is the checkpoint.
-type recents struct {
-	pages   map[string]int
-	order   []recentID // as noted
-	changed bool
-}
-
-// Remember gives the pass the ids that were kept beside its checkpoint: Page.Recent of the last page that counts. It is
-// called after Begin, for log feeds.
-func (p *Position) Remember(ids []string) {
-	if !p.request.logFeed() {
-		return
-	}
-	p.recent = &recents{pages: make(map[string]int, len(ids))}
-	for _, text := range ids {
-		id := unpackID(text)
-		p.recent.pages[id.id] = -1
-		p.recent.order = append(p.recent.order, id)
-	}
-}
-
-// packID writes an id with its instant, in nanoseconds since 1970 to the base of 36 ("-" for none), and a blank between.
-func packID(r recentID) string {
-	at := "-"
-	if !r.at.IsZero() {
-		at = strconv.FormatInt(r.at.UnixNano(), 36)
-	}
-	return at + " " + r.id
-}
-
-func unpackID(text string) recentID {
-	at, id, ok := strings.Cut(text, " ")
-	if !ok {
-		return recentID{id: text}
-	}
-	n, err := strconv.ParseInt(at, 36, 64)
-	if err != nil {
-		return recentID{id: id}
-	}
-	return recentID{id, time.Unix(0, n).UTC()}
-}
-
-// entry takes the id of a log feed's entry and reports whether it was read before (P13). The ids of the page wait in
-// pending until the page is whole: a page that fails in its middle is asked for again, and has read nothing.
-func (s *splitter) entry(rd *reader, rec *Record, w *row) bool {
-	span := rd.scanner.Spans[rd.stream.recordIDSlot]
-	switch k := record.KindAt(s.body, span); k {
-	case record.String, record.Number:
-	default:
-		s.park(rec, "the entry has no id", errKind{k})
-		return false
-	}
-	text := s.text(span)
-	if len(s.request.Streams) > 1 { // an id is one of its stream
-		s.entryID = append(append(append(s.entryID[:0], rd.stream.Name...), ' '), text...)
-		text = s.entryID
-	}
-	w.key = record.KeyHash(text)
-	if r := s.page.Next.recent; r != nil {
-		if page, ok := r.pages[string(text)]; ok && page < s.page.Next.pages {
-			return true
-		}
-	}
-	if _, ok := s.noted[string(text)]; ok {
-		return true
-	}
-	id := string(text)
-	s.noted[id] = struct{}{}
-	s.pending = append(s.pending, recentID{id, w.at})
-	return false
-}
-
-// errKind says that record_id is of an unfit kind.
-type errKind struct{ kind record.Kind }
-
-func (e errKind) Error() string { return "record_id is " + e.kind.String() }
-
-// remember notes the ids of a page that is whole.
-func (s *splitter) remember(next *Position) {
-	if len(s.pending) == 0 {
-		return
-	}
-	if next.recent == nil {
-		next.recent = &recents{pages: map[string]int{}}
-	}
-	r := next.recent
-	for _, id := range s.pending {
-		if _, ok := r.pages[id.id]; !ok {
-			r.order = append(r.order, id)
-		}
-		r.pages[id.id] = next.pages
-	}
-	r.changed = true
-}
-
-// list returns the ids to keep: of the entries that the next pass can show again, which are those from cursor − lookback
-// on, also beyond the cursor; bounded by count, the youngest (P13). nil where nothing changed.
-func (r *recents) list(next *Position) []string {
-	if r == nil || !r.changed {
-		return nil
-	}
-	inc := next.request.incremental
-	var low time.Time
-	if inc != nil && inc.kind == timestampCursor && next.checkpoint.Cursor != "" {
-		if at, err := inc.record.parse([]byte(next.checkpoint.Cursor)); err == nil {
-			m := inc.unfolded(inc.base(next.checkpoint.Since, mark{next.checkpoint.Cursor, at}), max(inc.lookback, inc.deepSpan))
-			low = inc.floor(m.at).Add(-2 * inc.granularity) // P11 asks a granule earlier
-		}
-	}
-	kept := r.order[:0]
-	limit := next.request.source.limits.withDefaults().Recent
-	for i, id := range r.order {
-		inside := id.at.IsZero() || !id.at.Before(low)
-		if inside && len(r.order)-i <= limit {
-			kept = append(kept, id)
-		} else {
-			delete(r.pages, id.id)
-		}
-	}
-	clear(r.order[len(kept):])
-	r.order, r.changed = kept, false
-	out := make([]string, len(kept))
-	for i, id := range kept {
-		out[i] = packID(id)
-	}
-	return out
-}
-
 // spool holds back the entries of a newest-first feed until the pass has read down to its cursor; then they are played
-// oldest first (P13): downstream a key's events must come in their order.
+// oldest first (P13): downstream a key's events must come in their order. It is a stack: what was put last is the oldest, and
+// is taken first. Its top is in memory, what does not fit there in a file without a name: nothing is left of it after a crash.
+// Where the stack ends is the position's to say, so that a page which is asked for again puts and takes the same.
 type spool struct {
-	buf  []byte
-	held []held
+	file    *os.File // nil as long as the top is all that there is
+	spilled int64    // bytes in the file
+	top     []byte   // those behind them
 }
 
+// trailer is how many bytes stand behind an entry, so that it can be read from its end: its length, and its list.
+const trailer = 8
+
+// put puts an entry on the stack, bounded (10).
+func (p *Position) put(raw []byte, list int) error {
+	sp, l := p.spool, p.request.source.limits.withDefaults()
+	size := len(raw) + trailer
+	if p.end+int64(size) > l.SpoolBytes || p.held >= l.SpoolRecords {
+		return p.fail(cdc.Halt, cdc.Partition, "Ask for the oldest first where the API can, and say `order: asc`; else begin with a later "+
+			"`start`, after `connector offsets reset`, which publishes again what lies behind it",
+			"the newest-first feed shows more than %d entries or %d bytes since its cursor", p.held, p.end)
+	}
+	sp.cut(p.end)
+	if len(sp.top) > 0 && len(sp.top)+size > l.SpoolMemory {
+		if err := sp.spill(); err != nil {
+			return p.unspooled(err)
+		}
+	}
+	sp.top = append(sp.top, raw...)
+	sp.top = binary.LittleEndian.AppendUint32(sp.top, uint32(len(raw)))
+	sp.top = binary.LittleEndian.AppendUint32(sp.top, uint32(list))
+	p.held, p.end = p.held+1, p.end+int64(size)
+	return nil
+}
+
+// cut forgets what lies behind end: a page put it that did not count.
+func (sp *spool) cut(end int64) {
+	sp.spilled = min(sp.spilled, end)
+	sp.top = sp.top[:min(int64(len(sp.top)), end-sp.spilled)]
+}
+
+// spill writes the top to the file.
+func (sp *spool) spill() error {
+	if sp.file == nil {
+		file, err := os.CreateTemp("", "tidemark-spool-")
+		if err != nil {
+			return err
+		}
+		sp.file = file
+		if err := os.Remove(file.Name()); err != nil {
+			return err
+		}
+	}
+	if _, err := sp.file.WriteAt(sp.top, sp.spilled); err != nil {
+		return err
+	}
+	sp.spilled, sp.top = sp.spilled+int64(len(sp.top)), sp.top[:0]
+	return nil
+}
+
+// read returns the n bytes before end, in dst where there is room.
+func (sp *spool) read(dst []byte, end, n int64) ([]byte, error) {
+	dst = slices.Grow(dst[:0], int(n))[:n]
+	from := end - n
+	low := min(n, max(0, sp.spilled-from)) // of them in the file
+	if low > 0 {
+		if _, err := sp.file.ReadAt(dst[:low], from); err != nil {
+			return dst, err
+		}
+	}
+	copy(dst[low:], sp.top[max(0, from-sp.spilled):])
+	return dst, nil
+}
+
+// held is an entry of a block.
 type held struct {
-	raw  record.Span // of buf
+	raw  record.Span // of the block
 	list int
+}
+
+var errSpool = errors.New("what was read of it is not what was written")
+
+// oldest returns the block of about size bytes that lies before end, and its entries, oldest first: those that are whole, and
+// one at least. dst is used where it is large enough.
+func (sp *spool) oldest(dst []byte, end, size int64, most int) (block []byte, entries []held, err error) {
+	block, err = sp.read(dst, end, min(end, max(size, trailer)))
+	for at := int64(len(block)); err == nil && at >= trailer && len(entries) < most; {
+		tail := block[at-trailer : at]
+		from := at - trailer - int64(binary.LittleEndian.Uint32(tail))
+		switch {
+		case from >= 0:
+			entries = append(entries, held{record.Span{Off: int32(from), End: int32(at - trailer)}, int(binary.LittleEndian.Uint32(tail[4:]))})
+			at = from
+		case len(entries) > 0:
+			return block, entries, nil
+		case at-from > end:
+			return block, nil, errSpool
+		default: // longer than the block
+			block, err = sp.read(block, end, at-from)
+			at = int64(len(block))
+		}
+	}
+	return block, entries, err
+}
+
+// close gives the file back, and with it what it takes of the disk.
+func (sp *spool) close() {
+	if sp != nil && sp.file != nil {
+		sp.file.Close()
+	}
+}
+
+// Abandon ends a pass that is not read to its end: what it holds outside memory is given back (P13). The position is not used
+// after it, nor is one before it.
+func (p *Position) Abandon() { p.spool.close() }
+
+// unspooled says that the file cannot be written, or read back. The cursor has passed nothing that was not played.
+func (p *Position) unspooled(err error) error {
+	return p.fail(cdc.Retry, cdc.Partition, "See to room and rights in the folder for temporary files, "+os.TempDir()+", or name another one in "+
+		"TMPDIR; it is tried again by itself", "entries of a newest-first feed are held back in a file: %w", err)
 }
 
 // hold puts a page's entries into the spool, and begins to play when the bottom is reached.
 func (s *splitter) hold(next *Position) error {
 	inc := s.request.incremental
-	if next.spool == nil {
-		next.spool = &spool{}
-	}
 	var low, prev time.Time
 	if !next.lower.isZero() {
 		low = inc.floor(next.lower.at)
@@ -184,7 +158,7 @@ func (s *splitter) hold(next *Position) error {
 		if w.read {
 			continue
 		}
-		if err := next.spool.put(s, w); err != nil {
+		if err := next.put(w.raw.Of(s.body), w.list); err != nil {
 			return err
 		}
 	}
@@ -208,47 +182,31 @@ func (s *splitter) hold(next *Position) error {
 	return nil
 }
 
-// put copies an entry into the spool, bounded (10).
-func (sp *spool) put(s *splitter, w *row) error {
-	l := s.request.source.limits.withDefaults()
-	raw := w.raw.Of(s.body)
-	if len(sp.buf)+len(raw) > l.SpoolBytes || len(sp.held) >= l.SpoolRecords {
-		return s.pos.fail(cdc.Halt, cdc.Partition, "Raise the spool's limits, or set a later start",
-			"the newest-first feed shows more than %d entries or %d bytes since its cursor", len(sp.held), len(sp.buf))
-	}
-	off := int32(len(sp.buf))
-	sp.buf = append(sp.buf, raw...)
-	sp.held = append(sp.held, held{record.Span{Off: off, End: int32(len(sp.buf))}, w.list})
-	return nil
-}
-
 // play makes a page of the oldest entries that are held. Each such page has a checkpoint: everything older was played.
 func (s *splitter) play() error {
-	next := &s.page.Next
-	sp := next.spool
-	rest := len(sp.held)
-	if next.played {
-		rest = next.left
+	next, l := &s.page.Next, s.request.source.limits.withDefaults()
+	block, entries, err := next.spool.oldest(s.page.block, next.end, int64(l.SpoolMemory), l.Play)
+	if err != nil {
+		return s.pos.unspooled(err)
 	}
-	n := min(rest, s.request.source.limits.withDefaults().Play)
-	s.body, s.page.Body = sp.buf, sp.buf
+	s.page.block, s.page.Body = block, block
 	s.limit = next.began.Add(-s.request.incremental.settle)
-	for i := rest - 1; i >= rest-n; i-- {
-		h := sp.held[i]
-		if _, err := s.read(h.list, int(h.raw.Off)); err != nil {
+	for _, e := range entries {
+		s.body = block[:e.raw.End] // what stands behind it is not its
+		if _, err := s.read(e.list, int(e.raw.Off)); err != nil {
 			return s.broken(err)
 		}
+		next.held, next.end = next.held-1, next.end-int64(e.raw.Len()+trailer)
 	}
-	s.page.Rows = n
+	s.body, s.page.Rows = block, len(entries)
 	next.rows += len(s.rows)
-	next.played, next.left = true, rest-n
 	m, err := s.highest()
 	if err != nil {
 		return err
 	}
 	next.raise(m)
 	next.advance(next.high.text)
-	if next.left > 0 {
+	if next.held > 0 {
 		next.checkpoint.Request = s.request.RequestPrint
 		s.page.Checkpoint = &next.checkpoint
 		return nil
