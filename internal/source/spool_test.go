@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,8 +74,10 @@ func (p *spooling) take(serve server) error {
 func bulky(n, size int) server {
 	pad := strings.Repeat("x", size)
 	return func(q asked) any {
-		id := n
-		fmt.Sscan(q.query.Get("token"), &id)
+		id, err := strconv.Atoi(q.query.Get("token"))
+		if err != nil {
+			id = n
+		}
 		var b strings.Builder
 		b.WriteString(`{"data":[`)
 		for i := range min(10, id) {
