@@ -365,6 +365,28 @@ func TestD5EmptyListing(t *testing.T) {
 	}
 }
 
+// TestD6ApprovalOfEverything: D6. when nothing is left upstream no lookup can be proven by what is there (D4), so what is missing is
+// withheld as of an empty listing (D5), and goes with an approval.
+func TestD6ApprovalOfEverything(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(5)...)
+	s := settings{definition: listed, config: config}
+	c := b.start(s)
+	c.listings(2)
+	for id := range 5 {
+		shop.drop(id + 1)
+	}
+	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 5 })
+	now := time.Now().UTC()
+	c.Order("all", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 5, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 5 })
+	c.end()
+	if got := b.tombstones("things"); len(got) != 5 {
+		t.Errorf("tombstones of %q", got)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
 // TestD5EmptyListingIsNoWitness: D5, D4. an empty listing is not believed, so it is no first pass that a second one could confirm:
 // what the next listing leaves out once is not deleted.
 func TestD5EmptyListingIsNoWitness(t *testing.T) {

@@ -62,7 +62,7 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 			rests.Began = pt.began
 		}
 		c := reconcile.Case{
-			Listing: rests, Missing: pt.missing, Lookup: s.spec.HasLookup,
+			Listing: rests, Missing: pt.missing,
 			Damaged: s.mismatch, Guard: s.guard(), Levels: o.levels(p, s, w.census), Confirm: o.options.Confirm,
 			Approved: s.approved(now), Shown: pt.shown(s.approval()),
 		}
@@ -70,6 +70,7 @@ func (o *ownership) judge(w *walk, complete bool, why string) error {
 			c.ApprovedAt = a.At
 		}
 		c.Agreed, c.Empty = o.witnesses(p, s, &v.mark)
+		c.Lookup = s.spec.HasLookup && (c.Empty == "" || pt.missing < o.live(p, s)) // a lookup is proven by what is alive (D4)
 		pt.verdict = reconcile.Judge(c)
 		if held := pt.verdict.Held(); held != "" {
 			v.mark.Held = s.spec.Name + ": " + held
@@ -119,6 +120,14 @@ func (o *ownership) unseen(p *partition, s *stream) part {
 		}
 	}
 	return pt
+}
+
+// live counts the keys of s among which a verdict of p finds the missing.
+func (o *ownership) live(p *partition, s *stream) int64 {
+	if p.request.SharesKeys() {
+		return s.table.Set().Count
+	}
+	return s.table.Live(s.ordinal(p.spec.Name))
 }
 
 // witnesses says of the listings that a verdict on s rests on how many of them agree (P23), and which one showed nothing (D5): the

@@ -74,6 +74,7 @@ func Encode[T Value](v T) ([]byte, error) {
 	case *cdc.Checkpoint:
 		limit, texts = MaxCheckpoint, []string{x.Cursor, x.Anchor, x.Start, x.Validator}
 		needs(2, x.Reconciled != nil || x.Deleted != nil || x.Validator != "")
+		needs(3, x.Reconciled != nil && len(x.Reconciled.Shown) > 0)
 		if w := x.Witness; w != nil {
 			needs(3, true)
 			texts = append(texts, w.Key, w.Cursor)

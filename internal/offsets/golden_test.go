@@ -85,6 +85,9 @@ func golden3(at time.Time) map[string][]stored {
 			value("cursor/acme-eu/loans/view=Listings", Key{Kind: KindCursor, Connection: c, Stream: "loans", Name: "view=Listings"}, cdc.Checkpoint{
 				Witness: &cdc.Witness{Stream: "loans", Key: `["Listings","9|1"]`, Cursor: "1772368245"}, Reconciled: &cdc.Reconciliation{},
 			}),
+			value("cursor/acme-eu/seats/list=7", Key{Kind: KindCursor, Connection: c, Stream: "seats", Name: "list=7"}, cdc.Checkpoint{
+				Reconciled: &cdc.Reconciliation{Agreed: 2, Shown: []string{"seats"}},
+			}),
 		},
 	}
 }

@@ -15,7 +15,7 @@ import (
 //
 //	1  the first
 //	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command; File
-//	3  cdc.Checkpoint.Witness
+//	3  cdc.Checkpoint.Witness, and Shown of its Reconciled
 const Format = 3
 
 // Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent, File,
