@@ -151,6 +151,15 @@ func (p Path) IsRoot() bool { return len(p.steps) == 0 }
 // Depth returns the number of steps: 0 for the value itself, 1 for one of its members or elements.
 func (p Path) Depth() int { return len(p.steps) }
 
+// Up returns the path to what holds the place, and the place's name in it; "" where it is an element of an array.
+func (p Path) Up() (Path, string) {
+	if len(p.steps) == 0 {
+		return p, ""
+	}
+	last := len(p.steps) - 1
+	return Path{p.steps[:last]}, p.steps[last].name
+}
+
 // Join returns the path that goes on with sub from where p leads.
 func (p Path) Join(sub Path) Path { return Path{slices.Concat(p.steps, sub.steps)} }
 

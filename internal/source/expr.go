@@ -70,6 +70,13 @@ type expression struct {
 	program  *vm.Program
 	bindings []binding
 	result   reflect.Type // nil where it is only known when it runs
+	spots    []spot       // of the answer: those whose absence is not meant
+}
+
+// spot is what an expression takes from an answer: a place of the body, or a header.
+type spot struct {
+	path   record.Path
+	header string
 }
 
 // compile parses, restricts, rewrites, type-checks and compiles text. want is the kind of the result, Invalid for any.
@@ -96,7 +103,7 @@ func compile(text string, sc *scope, want reflect.Kind) (*expression, error) {
 	if err != nil {
 		return nil, located(err)
 	}
-	e := &expression{text: canonical, program: program, result: result}
+	e := &expression{text: canonical, program: program, result: result, spots: w.spots}
 	for _, name := range slices.Sorted(maps.Keys(w.bound)) {
 		e.bindings = append(e.bindings, w.bound[name])
 	}
@@ -156,6 +163,7 @@ func located(err error) error {
 type position struct {
 	value   bool // it becomes the template's value: null is an error unless its name may be null
 	lenient bool // it stands left of ??: null and undefined are accepted
+	meant   bool // it is compared with nil, or stands left of ??: that it may be absent is meant
 }
 
 // rewriter turns expr's tree into one that follows LANGUAGE.md: members are null-safe, names are checked, places of a
@@ -163,6 +171,7 @@ type position struct {
 type rewriter struct {
 	scope *scope
 	bound map[string]binding
+	spots []spot
 	err   *misuse
 }
 
@@ -213,6 +222,11 @@ func (w *rewriter) rewrite(n ast.Node, p position) ast.Node {
 	return n
 }
 
+func isNil(n ast.Node) bool {
+	_, ok := n.(*ast.NilNode)
+	return ok
+}
+
 func isLet(n ast.Node) bool {
 	_, ok := n.(*ast.VariableDeclaratorNode)
 	return ok
@@ -235,8 +249,10 @@ func (w *rewriter) binary(n *ast.BinaryNode, p position) ast.Node {
 	switch n.Operator {
 	case "??":
 		// P20: this is the one place where undefined is accepted; and the left side's null is not the template's value.
-		n.Left = w.rewrite(n.Left, position{lenient: true})
+		n.Left = w.rewrite(n.Left, position{lenient: true, meant: true})
 		n.Right = w.rewrite(n.Right, p)
+	case "==", "!=":
+		n.Left, n.Right = w.rewrite(n.Left, position{meant: isNil(n.Right)}), w.rewrite(n.Right, position{meant: isNil(n.Left)})
 	case "..":
 		return w.fail(n, "ranges (..) are not part of the language")
 	default:
@@ -347,7 +363,7 @@ func (w *rewriter) member(root *ast.IdentifierNode, steps []ast.Node, p position
 	}
 	if root.Value == "response" && name == "body" && len(steps) > 1 {
 		if path, ok := constant(steps[1:]); ok {
-			return w.guard(w.body(root, path), p, "response.body"+dotted(path))
+			return w.guard(w.body(root, path, p), p, "response.body"+dotted(path))
 		}
 	}
 	env := root.Value + "." + name
@@ -360,6 +376,9 @@ func (w *rewriter) member(root *ast.IdentifierNode, steps []ast.Node, p position
 	if root.Value == "response" && name == "headers" && len(steps) > 1 {
 		if s, ok := steps[1].(*ast.StringNode); ok {
 			s.Value = strings.ToLower(s.Value) // names of headers have no case (RFC 9110, 5.1)
+			if !p.meant {
+				w.spots = append(w.spots, spot{header: s.Value})
+			}
 		}
 	}
 	rest, _ := constant(steps[1:]) // "" where a step is only known when it runs
@@ -464,10 +483,13 @@ func (w *rewriter) place(root *ast.IdentifierNode, steps []ast.Node, p position)
 }
 
 // body turns response.body.a.b into a look at that one place: a page is not decoded for the sake of its last member.
-func (w *rewriter) body(root *ast.IdentifierNode, text string) ast.Node {
+func (w *rewriter) body(root *ast.IdentifierNode, text string, p position) ast.Node {
 	path, err := record.ParsePath(text)
 	if err != nil {
 		return w.fail(root, "not a place of the body: %v", err)
+	}
+	if !p.meant {
+		w.spots = append(w.spots, spot{path: path})
 	}
 	w.bound["response"] = binding{env: "response", root: "response"}
 	return invoke(root, "body", root, &ast.ConstantNode{Value: path})

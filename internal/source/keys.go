@@ -219,7 +219,7 @@ var (
 		{name: "next", is: aPlace, of: []string{"page", "token", "link"},
 			doc: "where the next page's number, token or URL lies; a token may be `{{ last.X }}` of the request instead"},
 		{name: "more", is: aSignal, of: []string{"page", "offset", "token", "link"},
-			doc: "true while there is more: a place, or an expression over `response`", rule: "P10"},
+			doc: "true while there is more: a place, or an expression over `response`. One that is not in the answer is no end; where the API leaves it out at the end, say so: `response.body.X ?? false`", rule: "P10"},
 		{name: "done", is: aSignal, of: []string{"page", "offset", "token", "link"}, doc: "true at the end, instead of `more`", rule: "P10"},
 		{name: "stable", is: aBoolean, of: []string{"token"}, absent: "false",
 			doc: "a token stays good, so that a crash goes on at the page", rule: "P5"},

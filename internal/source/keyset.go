@@ -45,11 +45,8 @@ func (s *splitter) keyset(next *Position) error {
 	if err := s.lift(next); err != nil {
 		return err
 	}
-	end, err := s.declaredEnd()
 	switch {
-	case err != nil:
-		return err
-	case end, s.short():
+	case s.short():
 		s.finish(next) // P10: the answer says itself that this was the last page
 		return nil
 	case fresh == 0 && !s.full():

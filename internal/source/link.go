@@ -22,8 +22,8 @@ func (s *splitter) turnLink(next *Position, a answer) (bool, error) {
 		target = nextLink(s.resp.Header)
 	}
 	if target == "" && a == goesOn {
-		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next` or `paginator.more` in the definition",
-			"the answer says that there is more, and has no link to it")
+		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next`, `paginator.more` or `paginator.done` in the definition",
+			"the answer has no link to a next page%s", s.undone(next))
 	}
 	if target == "" {
 		return true, nil

@@ -79,7 +79,7 @@ func (s *splitter) turnOffset(next *Position, a answer) (bool, error) {
 		return true, nil
 	case fresh == 0:
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.more` or `paginator.done` in the definition",
-			"the answer says that there is more behind offset %d, and shows no row to go on from", r.at)
+			"the answer shows no row to go on from behind offset %d%s", r.at, s.undone(next))
 	}
 	rows := int64(s.page.Rows)
 	went := reach{at: r.at + rows, before: r.at, again: r.again, ended: make([]bool, len(s.counts))}

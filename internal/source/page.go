@@ -136,42 +136,6 @@ func (s *splitter) watch(next *Position) error {
 	return nil
 }
 
-// answer is what an answer says about the end of the pass (P10).
-type answer uint8
-
-const (
-	unsaid answer = iota
-	goesOn
-	ended
-)
-
-// said evaluates the paginator's more and done.
-func (s *splitter) said() (answer, error) {
-	p := &s.request.paginator
-	out := unsaid
-	if p.done != nil {
-		yes, err := s.given(p.done, s.done)
-		if err != nil || yes {
-			return ended, err
-		}
-		out = goesOn
-	}
-	if p.more != nil {
-		yes, err := s.given(p.more, s.more)
-		if err != nil || !yes {
-			return ended, err
-		}
-		out = goesOn
-	}
-	return out, nil
-}
-
-// declaredEnd reports whether the answer says that it is the last.
-func (s *splitter) declaredEnd() (bool, error) {
-	a, err := s.said()
-	return a == ended, err
-}
-
 // turn turns to the next page, or to the next window's first (P15), or reports that there is none.
 func (s *splitter) turn(next *Position) (end bool, err error) {
 	end, err = s.turnPage(next)
@@ -183,7 +147,10 @@ func (s *splitter) turn(next *Position) (end bool, err error) {
 
 // turnPage turns to the next page, or reports that there is none (P10).
 func (s *splitter) turnPage(next *Position) (end bool, err error) {
-	a, err := s.said()
+	a, err := s.said(next)
+	if a == silent {
+		a, err = s.silence(next)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -217,8 +184,12 @@ func (s *splitter) turnNumber(next *Position, a answer) (bool, error) {
 		next.page = n
 		return false, nil
 	}
-	if a == unsaid && (len(s.rows) == 0 || s.short()) {
+	switch {
+	case a == unsaid && (len(s.rows) == 0 || s.short()):
 		return true, nil // a short page proves nothing where its size is not echoed: pages are capped in silence
+	case a == goesOn && len(s.rows) == 0 && !next.heard:
+		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.done` in the definition",
+			"page %d shows nothing%s", next.page, s.undone(next))
 	}
 	next.page++
 	return false, nil

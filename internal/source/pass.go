@@ -97,7 +97,9 @@ type Position struct {
 	doubts     int   // how often previous was asked for again, for the page that is next
 	logins     int64 // of the first answer: another count is another login (D2)
 	pages      int
-	rows       int // records of the pass so far
+	rows       int  // records of the pass so far
+	heard      bool // an answer had what paginator.more or done names (P10)
+	told       bool // an answer had what incremental.more names
 	parked     int
 	counted    int // of parked, by Split for the last page
 

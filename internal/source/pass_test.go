@@ -81,6 +81,7 @@ type run struct {
 	history    []cdc.Checkpoint
 	quiet      bool // the last one's
 	complete   bool
+	why        string // it is not complete
 	beyond     int
 	skipped    int
 	notices    []string
@@ -186,7 +187,7 @@ func (d *driver) pass(p Partition, cp cdc.Checkpoint, stop int, serve server) ru
 		pos = page.Next
 		out.last = pos
 		if page.Done || out.pages == stop {
-			out.complete = page.Complete
+			out.complete, out.why = page.Complete, page.Why
 			return out
 		}
 	}

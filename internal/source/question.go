@@ -340,7 +340,7 @@ func (s *splitter) signs(g *Glimpse) {
 		if sign == nil {
 			continue
 		}
-		if yes, err := sign.eval(&answer, &s.vars); err == nil {
+		if yes, err := sign.eval(&answer, &s.vars); err == nil && (end || yes || sign.there(&answer)) {
 			g.Said, g.More = true, yes != end
 		}
 	}

@@ -217,6 +217,8 @@ func (s *splitter) incomplete(next *Position) string {
 		return "rows moved between its pages (P9)"
 	case next.walk.lost:
 		return "it has more keys than can be watched for drift"
+	case s.unheard(next) != "":
+		return s.unheard(next)
 	case r.cap > 0 && len(next.walk.seen) >= r.cap:
 		return fmt.Sprintf("it has %d keys and is cut off at %d (reconcile.cap)", len(next.walk.seen), r.cap) // D1
 	case r.total != nil && !next.totalled:

@@ -65,7 +65,7 @@ func (s *splitter) opaque(next *Position) error {
 		return s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.next` in the definition", "the answer has no cursor at %q: %s",
 			s.request.incremental.next, s.excerpt())
 	}
-	end, err := s.opaqueEnd(cursor, inner)
+	end, err := s.opaqueEnd(next, cursor, inner)
 	if err != nil {
 		return err
 	}
@@ -103,22 +103,29 @@ func (s *splitter) notYet(cursor string) (bool, error) {
 		record.KindAt(s.body, s.envelope.Spans[s.cursor]) == record.Absent {
 		return false, nil
 	}
-	more, err := s.given(s.request.incremental.more, s.goesOn)
+	more, _, err := s.given(s.request.incremental.more, s.goesOn)
 	return err == nil && !more, err
 }
 
-// opaqueEnd reports whether the pass ends here (P10): as the answer says, else at an empty page or an unchanged cursor.
-func (s *splitter) opaqueEnd(cursor string, inner bool) (bool, error) {
-	moved := cursor != s.pos.cursor
-	if s.request.incremental.more == nil {
+// opaqueEnd reports whether the pass ends here (P10): as the answer says, else at an empty page or an unchanged cursor. `more` that
+// is not there is left out because it is false, where an answer of this pass had it; else it says nothing.
+func (s *splitter) opaqueEnd(next *Position, cursor string, inner bool) (bool, error) {
+	sign, moved := s.request.incremental.more, cursor != s.pos.cursor
+	if sign == nil {
 		return inner || len(s.rows) == 0 || !moved, nil
 	}
-	more, err := s.given(s.request.incremental.more, s.goesOn)
-	if err == nil && more && !moved {
-		err = s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.next` or `incremental.more` in the definition",
+	more, there, err := s.given(sign, s.goesOn)
+	next.told = next.told || there
+	switch {
+	case err != nil:
+		return false, err
+	case more && !moved:
+		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `incremental.next` or `incremental.more` in the definition",
 			"the answer says that there is more, and its cursor %.64q did not move", cursor)
+	case !more && !next.told:
+		return len(s.rows) == 0 || !moved, nil
 	}
-	return !more, err
+	return !more, nil
 }
 
 // answered returns the answer's cursor, "" where it has none.

@@ -547,26 +547,28 @@ func (s *splitter) full() bool {
 // short reports whether the page says of itself that it is the last: shorter than the page size that it echoes (P10).
 func (s *splitter) short() bool { return s.size() > 0 && s.page.Rows < s.size() }
 
-// given evaluates a signal: a place by its span, an expression over the response.
-func (s *splitter) given(sig *signal, slot int) (bool, error) {
+// given evaluates a signal: a place by its span, an expression over the response. there says whether what it looks at is in the
+// answer, as far as its being absent is not meant.
+func (s *splitter) given(sig *signal, slot int) (yes, there bool, err error) {
 	if slot < 0 {
 		v := s.pos.variables()
-		return sig.eval(&response{status: s.resp.Status, header: s.resp.Header, body: s.body}, &v)
+		resp := &response{status: s.resp.Status, header: s.resp.Header, body: s.body, checked: true, valid: true}
+		yes, err = sig.eval(resp, &v)
+		return yes, yes || sig.there(resp), err
 	}
 	// The signal looks at the place alone, so that a long page is not searched for it.
 	span := s.envelope.Spans[slot]
 	if span.IsZero() {
-		return false, nil
+		return false, false, nil
 	}
 	value, err := record.Value(s.body, span)
 	if err != nil {
-		return false, s.broken(err)
+		return false, true, s.broken(err)
 	}
-	yes, err := truth(normal(value))
-	if err != nil {
-		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `"+sig.name+"` in the definition", "%s at %q: %w", sig.name, sig.place, err)
+	if yes, err = truth(normal(value)); err != nil {
+		err = s.pos.fail(cdc.Halt, cdc.Stream, "Correct `"+sig.name+"` in the definition", "%s at %q: %w", sig.name, sig.place, err)
 	}
-	return yes, nil
+	return yes, true, err
 }
 
 // close ends a page: what it moved becomes the next position's, and the checkpoint is judged.

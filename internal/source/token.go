@@ -17,7 +17,7 @@ func (s *splitter) turnLast(next *Position, a answer) (bool, error) {
 		return true, nil
 	case n == 0 && a == goesOn:
 		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.more` or `paginator.done` in the definition",
-			"the answer says that there is more, and shows no record to go on from")
+			"the answer shows no record to go on from%s", s.undone(next))
 	case n == 0:
 		return true, nil
 	case next.behind != 0 && s.rows[n-1].key == next.behind:
@@ -41,8 +41,8 @@ func (s *splitter) turnToken(next *Position, a answer) (bool, error) {
 	case err != nil:
 		return false, err
 	case token == "" && a == goesOn:
-		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next` or `paginator.more` in the definition",
-			"the answer says that there is more, and has no token at %q", s.request.paginator.next)
+		return false, s.pos.fail(cdc.Halt, cdc.Stream, "Correct `paginator.next`, `paginator.more` or `paginator.done` in the definition",
+			"the answer has no token at %q%s", s.request.paginator.next, s.undone(next))
 	case token == "":
 		return true, nil
 	case len(token) > maxToken:
