@@ -132,3 +132,77 @@ func TestP10DoneWithATypoHalts(t *testing.T) {
 		})
 	}
 }
+
+// P4: where pages are asked for by their own paginator, the cursor is only where the pass begins. One that each page gives anew is
+// the API's clock: what changes on a page that was read already is behind the last page's, and comes again from the first one's.
+func TestP4FirstPagesCursor(t *testing.T) {
+	changes := map[int]int{1: 1, 2: 1, 3: 1} // the time at which a record changed last
+	clock, fail := 10, ""
+	serve := func(q asked) any {
+		since := 0
+		if _, err := fmt.Sscan(q.query.Get("since"), &since); err != nil && q.query.Get("since") != "" {
+			fail = q.query.Get("since")
+		}
+		var page int
+		for _, name := range []string{"page", "offset", "token"} {
+			if n := 0; q.query.Get(name) != "" {
+				if _, err := fmt.Sscan(q.query.Get(name), &n); err == nil {
+					page = n
+				}
+			}
+		}
+		if q.query.Has("page") {
+			page--
+		}
+		rows := []any{}
+		for id := 1; id <= 3; id++ {
+			if changes[id] >= since {
+				rows = append(rows, map[string]any{"id": id, "at": changes[id]})
+			}
+		}
+		out := map[string]any{"data": rows[min(page, len(rows)):min(page+1, len(rows))], "server_time": clock}
+		if page+1 < len(rows) {
+			out["next"], out["link"] = fmt.Sprint(page+1), fmt.Sprintf("/v1/things?since=%d&token=%d", since, page+1)
+		}
+		if clock++; clock == 12 { // the first page was read, and its record changes while the second one is
+			changes[1] = clock
+			clock++
+		}
+		return out
+	}
+	for kind, paginator := range map[string]string{
+		"page":   "query: {since: '{{ cursor }}', page: '{{ page }}'}\n    paginator: {type: page}",
+		"offset": "query: {since: '{{ cursor }}', offset: '{{ offset }}'}\n    paginator: {type: offset}",
+		"token":  "query: {since: '{{ cursor }}', token: '{{ page_token }}'}\n    paginator: {type: token, next: next}",
+		"link":   "query: {since: '{{ cursor }}'}\n    paginator: {type: link, next: link}",
+	} {
+		for _, cursor := range []string{"opaque", "sequence"} {
+			t.Run(kind+" "+cursor, func(t *testing.T) {
+				changes, clock = map[int]int{1: 1, 2: 1, 3: 1}, 10
+				stream := "\n    path: /things\n    records: data\n    primary_key: id\n    " + paginator +
+					"\n    incremental: {type: " + cursor + ", next: server_time}\n"
+				d := newDriver(t, bound(t, stream, nil))
+				first := d.pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, serve)
+				if first.err != nil || first.pages < 3 || first.checkpoint.Cursor != "10" || fail != "" {
+					t.Fatalf("%v, %d pages, cursor %+v: it is not the first page's", first.err, first.pages, first.checkpoint)
+				}
+				second := d.pass(Partition{Name: "-"}, *first.checkpoint, 0, serve)
+				if second.err != nil || len(second.keys) == 0 || second.keys[0] != "1" {
+					t.Errorf("%v: the change on a page that was read already is lost: %q", second.err, second.queries)
+				}
+			})
+		}
+	}
+}
+
+// P4: a first page that repeats the cursor that it was asked with proves nothing beyond it: it stays, and that is told.
+func TestP4FirstPageWithTheCursorThatWasSent(t *testing.T) {
+	stream := "\n    path: /things\n    query: {since: '{{ cursor }}', page: '{{ page }}'}\n    records: data\n    primary_key: id\n" +
+		"    paginator: {type: page, more: more}\n    incremental: {type: opaque, next: cursor}\n"
+	got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{Cursor: "a"}, 0, func(q asked) any {
+		return map[string]any{"data": []any{map[string]any{"id": q.n}}, "more": q.n < 3, "cursor": []any{nil, "a", "b", "c"}[q.n]}
+	})
+	if got.err != nil || got.checkpoint.Cursor != "a" || len(got.notices) != 1 || !strings.Contains(got.notices[0], "stays where it is") {
+		t.Errorf("%v %+v %q", got.err, got.checkpoint, got.notices)
+	}
+}

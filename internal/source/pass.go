@@ -117,7 +117,7 @@ type Position struct {
 	tie      tie
 
 	cursor string // opaque, sequence: what the last answer gave
-	given  string // the same of a page inside a pass that has an inner paginator
+	given  string // the same of the first page that had one, inside a pass that has an inner paginator (P4)
 	token  string
 	link   string
 	turns  circle // of tokens and links, in a window

@@ -42,15 +42,19 @@ func (s *splitter) opaque(next *Position) error {
 		return err
 	}
 	inner := s.request.paginator.kind != noPaginator
-	if cursor != "" {
-		next.given = cursor
-	}
 	if inner {
+		// P4: the pages are asked for by the paginator, and the cursor is where all of them begin. The first page's loses nothing;
+		// a later one's is behind what changed meanwhile on pages that were read already. Some give it on the last page only.
+		next.given = cmpOr(next.given, cursor)
 		end, err := s.turn(next)
 		if err != nil || !end {
 			return err
 		}
-		cursor = next.given // some give it on the last page only
+		if next.given == s.pos.cursor && cursor != "" && cursor != next.given {
+			s.page.Notices = append(s.page.Notices, s.pos.where()+
+				": the cursor stays where it is: the first page gave the one that it was asked with, and what the last page gave may be beyond changes (P4)")
+		}
+		cursor = next.given
 	}
 	yet, err := s.notYet(cursor)
 	switch {
