@@ -44,7 +44,7 @@ func sourcesProbe(ctx context.Context, p *program, args []string) error {
 			}
 			continue
 		}
-		b := &prober{trial: r, request: request, left: *most}
+		b := &prober{trial: r, request: request, left: *most, review: request.Review()}
 		if err := b.probe(ctx, t.partition); err != nil {
 			return err
 		}
@@ -84,7 +84,8 @@ type prober struct {
 	sent      int
 	findings  []learned
 	base      *answer // the first page, from the beginning
-	page      *int64  // where pages are counted from, where the definition is wrong about that
+	review    *source.Review
+	page      *int64 // where pages are counted from, where the definition is wrong about that
 }
 
 // question is one thing to find out. Its errors are the API's: the fact is not known then, and the others are asked all the same.
@@ -121,7 +122,7 @@ func (b *prober) questions() []question {
 	case "offset":
 		all = append(all, question{"overlap", b.overlap}, question{"past the end", b.pastTheEnd})
 	}
-	return append(all, question{"total", b.total}, question{"lookup", b.lookups})
+	return append(all, question{"total", b.total}, question{"lookup", b.lookups}, question{"signs of the end", b.signs})
 }
 
 // probe asks everything about the request.

@@ -85,6 +85,9 @@ func (b *prober) ask(ctx context.Context, q source.Question) (*answer, error) {
 		return a, nil
 	}
 	a.glimpse = g
+	if q.Size == 0 && q.Cursor == nil { // what a pass from the beginning asks
+		b.review.Answer(resp, g.Longest)
+	}
 	return a, nil
 }
 

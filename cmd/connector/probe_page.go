@@ -189,6 +189,14 @@ func (b *prober) overlap(ctx context.Context, fact string) error {
 		map[bool]string{true: "comes first", false: "does not come first"}[found])
 }
 
+// signs says which of the places that tell of a next page no answer had (P10): a pass would end at its first page.
+func (b *prober) signs(_ context.Context, fact string) error {
+	for _, m := range b.review.Remarks() {
+		b.find(learned{fact: fact, evidence: m.Text, differs: m.Wrong})
+	}
+	return nil
+}
+
 var totalLike = regexp.MustCompile(`(?i)total|count|found|matches`)
 
 // total compares what the answers say of their number with a whole listing (D1).

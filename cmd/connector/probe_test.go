@@ -525,3 +525,16 @@ func TestProbeSeesFaults(t *testing.T) {
 		})
 	}
 }
+
+// P10: a place for the next page, or for the sign of the end, that no answer has.
+func TestProbeNamesSignsThatAreNowhere(t *testing.T) {
+	s := &stage{T: t}
+	code, out := s.probed(facts{}, "tokens", strings.Replace(labYAML, "next: next", "next: nxt", 1))
+	if !strings.Contains(out, "nothing shows that `paginator.next` is right: no answer had it, and a page has 20 records") || !strings.Contains(out, `did you mean "next"`) {
+		t.Errorf("%d\n%s", code, out)
+	}
+	code, out = s.probed(facts{}, "tokens", strings.Replace(labYAML, "next: next", "next: next, more: moer", 1))
+	if code != 1 || !strings.Contains(out, "signs of the end: DIFFERS: `paginator.more` is in none of the") {
+		t.Errorf("%d\n%s", code, out)
+	}
+}

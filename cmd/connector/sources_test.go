@@ -194,3 +194,41 @@ func TestSourcesJSONSchema(t *testing.T) {
 	s.want(2, []string{"sources", "json-schema", "conections"}, `did you mean "connections"`)
 	s.want(0, []string{"sources", "reference"}, "# Every key", "| `granularity` |")
 }
+
+// What a definition names and no answer has is a mistake that nothing else would show: an update that is suppressed, a version that
+// protects nothing, a pass that ends too early.
+func TestSourcesTestNamesWhatIsNowhere(t *testing.T) {
+	s := &stage{T: t}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		rows := []any{map[string]any{"id": 1, "name": "a", "rev": 3}, map[string]any{"id": 2, "name": "b", "rev": 4}}
+		out := map[string]any{"data": rows, "has_more": true, "next": "t2"}
+		if q.URL.Query().Get("token") == "t2" {
+			out = map[string]any{"data": []any{map[string]any{"id": 3, "name": "c", "rev": 5}}, "has_more": false, "next": "t3"}
+		}
+		_ = json.NewEncoder(w).Encode(out)
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	for stream, texts := range map[string][]string{
+		"paginator: {type: token, next: next, more: has_more}, version: rev, hash: {include: [name]}": nil,
+		"paginator: {type: token, next: next, more: has_moer}":                                        {`has "t2" to go on from at "next"`, `did you mean "has_more"?`, "has_moer ?? false"},
+		"paginator: {type: token, next: nxt}":                                                         {"note: nothing shows that `paginator.next` is right: no answer had it, and a page has 2 records"},
+		"paginator: {type: token, next: next, more: has_more}, version: revision":                     {"FAIL: `version` is in none of the 3 records", "there are id, name, rev"},
+		"paginator: {type: token, next: next, more: has_more}, hash: {include: [name, revv]}":         {"FAIL: `hash.include` is in none of the 3 records", `did you mean "rev"?`},
+		"paginator: {type: token, next: next, more: has_more}, hash: {include: [naem]}":               {"no change of them would count", `did you mean "name"?`},
+	} {
+		text := "source: shop\nconfig: {url: {}}\nbase_url: \"{{ config.url }}\"\nstreams:\n  things: {path: /things, query: {limit: 2, token: \"{{ page_token }}\"}, records: data, primary_key: id, " + stream + "}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code := 1
+		if texts == nil || strings.HasPrefix(texts[0], "note") {
+			code = 0
+		}
+		out := s.want(code, []string{"sources", "test", file, "--config", "url=" + server.URL}, texts...)
+		if texts == nil && (strings.Contains(out, "FAIL") || strings.Contains(out, "note:")) {
+			t.Errorf("a right definition:\n%s", out)
+		}
+	}
+}

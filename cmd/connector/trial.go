@@ -330,6 +330,7 @@ type trialRequest struct {
 	batch   uint64
 	again   bool
 	value   []byte
+	review  *source.Review // of the first reading
 }
 
 // trialStream is what is known of a stream from page to page.
@@ -357,7 +358,7 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 	if err != nil {
 		return err
 	}
-	b := &trialRequest{trial: r, request: request, streams: map[int]*trialStream{}}
+	b := &trialRequest{trial: r, request: request, streams: map[int]*trialStream{}, review: request.Review()}
 	var kinds []string
 	for _, st := range request.Streams {
 		one := &trialStream{spec: st, values: map[string][]byte{}}
@@ -400,8 +401,20 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 		r.failed = true
 		r.say("%s: FAIL: %s would go to the dead-letter topic", name, counted(int64(first.parked), "record"))
 	}
+	b.remark()
 	r.say("")
 	return nil
+}
+
+// remark says what the definition names and the API does not have.
+func (b *trialRequest) remark() {
+	for _, m := range b.review.Remarks() {
+		what := "note"
+		if m.Wrong {
+			b.failed, what = true, "FAIL"
+		}
+		b.say("%s: %s: %s", b.request.Name, what, b.hide(m.Text))
+	}
 }
 
 // String says what a reading came to.
@@ -527,6 +540,9 @@ func (b *trialRequest) read(ctx context.Context, spec source.Partition, cp cdc.C
 		}
 		if err = b.request.Split(&position, answer, known, &page); err == nil {
 			b.batch++
+			if !b.again {
+				b.review.Note(&position, answer, &page)
+			}
 			b.compare(n, &page, cp.Passes)
 			for _, s := range b.streams {
 				s.table.Settle(b.batch)

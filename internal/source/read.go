@@ -326,6 +326,53 @@ func (s *splitter) checkCursors() error {
 	return nil
 }
 
+// checkIncluded halts where none of a stream's first records has any of hash.include: the name of a field that is nowhere makes all
+// records equal, and every change would be suppressed for good (P23). What one of them had is not looked for again.
+func (s *splitter) checkIncluded(rd *reader) error {
+	if len(rd.include) == 0 {
+		return nil
+	}
+	var last *Record
+	for i := range s.page.Records {
+		rec := &s.page.Records[i]
+		if rec.Stream != rd.stream.Index || rec.Kind != Live || rec.Err != nil {
+			continue
+		}
+		if rec.Same && rd.patched != nil {
+			return nil // its published value was not made, so it cannot be asked
+		}
+		body, at := s.published(rd, rec)
+		for _, path := range rd.include {
+			if _, ok := path.Find(body, at); ok {
+				rd.include = nil
+				return nil
+			}
+		}
+		last = rec
+	}
+	if last == nil {
+		return nil
+	}
+	body, at := s.published(rd, last)
+	return s.pos.fail(cdc.Halt, cdc.Stream,
+		"Correct `hash.include` in the definition; where all of its fields may be absent, include one that is always there, such as the key",
+		"no record of the page has anything of `hash.include`, so that no change of them would count: %s", lacking(body, at, rd.include[0]))
+}
+
+// published returns where the published value of a live record is.
+func (s *splitter) published(rd *reader, rec *Record) (body []byte, at record.Span) {
+	switch {
+	case rec.content != nil:
+		return rec.content, record.All(rec.content)
+	case !rec.Same:
+		return s.page.Body, rec.Value
+	case rd.stream.valueSlot < 0:
+		return s.page.Body, rec.Raw
+	}
+	at, _ = rd.stream.places[rd.stream.valueSlot].Find(s.page.Body, rec.Raw)
+	return s.page.Body, at
+}
+
 // placed returns the row's mark, with the server's own text (P16).
 func (s *splitter) placed(w *row) (mark, error) {
 	span := w.cursor

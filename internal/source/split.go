@@ -116,6 +116,7 @@ type reader struct {
 	ordered bool          // the version is the cursor: a known version spares looking for it (P7)
 	patched *patched      // nil: nothing is added or removed
 	old     map[oldRules]*oldReader
+	include []record.Path // hash.include, until a record had one of them
 }
 
 // splitter is what Split needs again and again for one request. It belongs to the connection's loop.
@@ -240,6 +241,13 @@ func (st *Stream) prepare(r *Request) (*reader, error) {
 		if rd.patched, err = newPatched(st.patch, r.source.config, st.Rules, st.seed, r.source.limits.Record); err != nil {
 			return nil, err
 		}
+	}
+	for _, text := range st.Rules.Include {
+		path, err := record.ParsePath(text)
+		if err != nil {
+			return nil, err
+		}
+		rd.include = append(rd.include, path)
 	}
 	rd.types = make([]record.Kind, len(st.primaryKey))
 	for i, name := range strings.Split(st.KeyType, ",") {
@@ -574,6 +582,11 @@ func (s *splitter) given(sig *signal, slot int) (yes, there bool, err error) {
 // close ends a page: what it moved becomes the next position's, and the checkpoint is judged.
 func (s *splitter) close() error {
 	next, page := &s.page.Next, s.page
+	for _, rd := range s.readers {
+		if err := s.checkIncluded(rd); err != nil {
+			return err
+		}
+	}
 	if err := next.count(page.Parked); err != nil {
 		return err
 	}
