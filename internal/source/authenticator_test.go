@@ -193,7 +193,7 @@ func TestAuthBindErrors(t *testing.T) {
 	if err != nil || !s.Auth.Rotates() || !s.Auth.PKCE || s.Auth.AuthorizeURL != "https://a/b?access_type=offline" || !s.Auth.RefreshToken.IsZero() {
 		t.Errorf("%+v %v", s, err)
 	}
-	if _, err := bindAuth(t, "https://api.example.com", "{type: session, login: {url: 'ftp://x/{{ config.user }}'}, cookies: true}", map[string]any{"user": "u"}); err == nil ||
+	if _, err := bindAuth(t, "https://api.example.com", "{type: session, login: {url: '{{ config.user }}/login'}, cookies: true}", map[string]any{"user": "ftp://x"}); err == nil ||
 		!strings.Contains(err.Error(), "url of the login") {
 		t.Error(err)
 	}

@@ -167,7 +167,7 @@ func TestURLOrigins(t *testing.T) {
 	if !slices.Equal(s.Origins, []string{"https://api.example.com", "https://other.example.com"}) {
 		t.Errorf("%q", s.Origins)
 	}
-	for _, url := range []string{"https://{{ config.x }}/orders", "https://a.{{ config.x }}/orders", "/orders"} {
+	for _, url := range []string{"https://{{ config.x }}/orders", "https://a.{{ config.x }}/orders", "{{ config.x }}/orders"} {
 		text := strings.Replace(minimal, "path: /orders", "url: '"+url+"'", 1)
 		d := mustParse(t, strings.Replace(text, "streams:", "config: {x: {}}\nstreams:", 1))
 		if _, err := d.Bind("c", map[string]any{"x": "evil.example.com"}, Overrides{}); err == nil {

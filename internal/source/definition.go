@@ -194,10 +194,11 @@ func (r *linter) definition(d *Definition, root *yaml.Node) {
 	r.settings(d, f["config"])
 	sc := (&scope{config: d.config}).with("settings of the source", "config")
 	if f["base_url"] != nil {
-		d.base = r.template(f["base_url"], "base_url", sc)
+		d.base = r.origin(f["base_url"], "base_url", sc)
 	}
-	d.headers = r.parameters(f["headers"], "headers", sc)
 	r.authenticator(d, f["authenticator"], sc)
+	r.proof = d.auth.headers()
+	d.headers = r.parameters(f["headers"], "headers", sc)
 	r.rateLimit(d, f["rate_limit"])
 	r.streams(d, f["defaults"], f["streams"])
 }
@@ -275,6 +276,25 @@ func (r *linter) template(n *yaml.Node, where string, sc *scope) *template {
 	return c
 }
 
+// origin compiles an absolute address. What of its beginning is written out is checked here, a setting when it is known.
+func (r *linter) origin(n *yaml.Node, what string, sc *scope) *template {
+	before := len(r.problems)
+	t := r.template(n, what, sc)
+	head, whole := t.text, t.parts == nil
+	if len(r.problems) > before || !whole && t.parts[0].expr != nil {
+		return t
+	}
+	if !whole {
+		head = t.parts[0].text
+	}
+	scheme, rest, ok := strings.Cut(head, "://")
+	host, _, slash := strings.Cut(rest, "/")
+	if !ok || scheme != "https" && scheme != "http" || host == "" && (whole || slash) {
+		r.fail(n, "%s must begin with https:// (or http://) and a host, unlike %q", what, n.Value)
+	}
+	return t
+}
+
 // misused reports an error inside of a scalar where it stands, as far as YAML lets us know that.
 func (r *linter) misused(n *yaml.Node, where string, err error) {
 	line, column := n.Line, n.Column
@@ -297,8 +317,8 @@ func (r *linter) parameters(n *yaml.Node, what string, sc *scope) []parameter {
 		if strings.Contains(k.Value, "{{") {
 			r.fail(k, "a parameter's name is no template")
 		}
-		if what == "headers" && !validHeader.MatchString(k.Value) {
-			r.fail(k, "%q cannot be the name of a header", k.Value)
+		if what == "headers" {
+			r.header(k)
 		}
 		if v.Kind == yaml.SequenceNode {
 			if len(v.Content) == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -227,6 +228,16 @@ func isNil(n ast.Node) bool {
 	return ok
 }
 
+func isZero(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.IntegerNode:
+		return n.Value == 0
+	case *ast.FloatNode:
+		return n.Value == 0
+	}
+	return false
+}
+
 func isLet(n ast.Node) bool {
 	_, ok := n.(*ast.VariableDeclaratorNode)
 	return ok
@@ -253,6 +264,11 @@ func (w *rewriter) binary(n *ast.BinaryNode, p position) ast.Node {
 		n.Right = w.rewrite(n.Right, p)
 	case "==", "!=":
 		n.Left, n.Right = w.rewrite(n.Left, position{meant: isNil(n.Right)}), w.rewrite(n.Right, position{meant: isNil(n.Left)})
+	case "/", "%":
+		n.Left, n.Right = w.rewrite(n.Left, position{}), w.rewrite(n.Right, position{})
+		if isZero(n.Right) {
+			return w.fail(n, "this divides by zero")
+		}
 	case "..":
 		return w.fail(n, "ranges (..) are not part of the language")
 	default:
@@ -568,6 +584,9 @@ func (e *expression) eval(v *vars) (any, error) {
 	out, err := machine.Run(e.program, env)
 	if err != nil {
 		return nil, running(err)
+	}
+	if f, ok := out.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
+		return nil, errors.New("the number is not finite: it divides by zero, or is too large")
 	}
 	return normal(out), nil
 }

@@ -240,7 +240,7 @@ var (
 		{name: "inclusive", is: aBoolean, of: []string{"timestamp"}, absent: "true",
 			doc: "whether a record at the very cursor is shown again", rule: "P6"},
 		{name: "order", is: choiceOf("asc", "desc", "none"), of: []string{"timestamp"}, absent: "none",
-			doc: "the order by `cursor_field`", rule: "P7"},
+			doc: "the order by `cursor_field`; it is verified where it counts: `asc` with keyset, `desc` of a log", rule: "P7"},
 		{name: "lookback", is: either(aDuration, anInteger), of: []string{"timestamp", "sequence"}, absent: "1m",
 			doc: "how far back every pass reads, for late commits. sequence: a count of numbers, default 0", rule: "P12"},
 		{name: "deep_lookback", is: inside(deepTable), of: []string{"timestamp"}, doc: "further back, more rarely", rule: "P12"},

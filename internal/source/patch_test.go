@@ -115,7 +115,7 @@ func TestP23FieldsOfThePast(t *testing.T) {
 	was, _, _ := splitOf(t, before, row("7"))
 	for name, now := range map[string]*Source{
 		"a setting":    bound(t, patchStream, map[string]any{"start": "2026"}),
-		"no fields":    bound(t, without(strings.Replace(patchStream, "    path:", "    filter: true\n    path:", 1), "filter: \"", "add_fields", "view: \"{{ part", "from:", "full:", "kind:", "one:", "nick:", "remove_"), nil),
+		"no fields":    bound(t, without(strings.Replace(patchStream, "    path:", "    filter: record.kind == 'a'\n    path:", 1), "filter: \"", "add_fields", "view: \"{{ part", "from:", "full:", "kind:", "one:", "nick:", "remove_"), nil),
 		"other fields": bound(t, strings.NewReplacer("one: 1.5", "two: 2", "secret, ", "").Replace(patchStream), nil),
 	} {
 		rules := now.Streams[0].Rules

@@ -95,7 +95,8 @@ func (v *Review) Answer(resp *fetch.Response, rows int) {
 	in := response{status: resp.Status, header: resp.Header, body: resp.Body}
 	for _, p := range v.signs {
 		p.read++
-		at, ok := p.path, false
+		at := p.path
+		var ok bool
 		switch {
 		case p.sign != nil:
 			absent := p.sign.absent(&in)

@@ -76,7 +76,7 @@ func TestReviewNamesWhatIsNowhere(t *testing.T) {
 	}{
 		{"version", "version: revv", page(""), []string{"true `version` is in none of the 2 records", `did you mean "rev"`}},
 		{"version of one record", "version: rev", page(""), nil},
-		{"include", "hash: {include: [rev, nmae]}", page(""), []string{"true `hash.include` is in none of the 2 records", `"nmae"`}},
+		{"include", "hash: {include: [rev, nome]}", page(""), []string{"true `hash.include` is in none of the 2 records", `"nome"`}},
 		{"cursor_field", "query: {since: '{{ cursor }}'}\n    incremental: {cursor_field: at, format: rfc3339}", page(""), nil},
 		{"more", "query: {page: '{{ page }}'}\n    paginator: {type: page, more: moer}", page(`,"more":true`),
 			[]string{"true `paginator.more` is in none of the 1 answers", `did you mean "more"`, "moer ?? false"}},
@@ -89,7 +89,7 @@ func TestReviewNamesWhatIsNowhere(t *testing.T) {
 		{"next, and there was room", "query: {limit: 3, token: '{{ page_token }}'}\n    paginator: {type: token, next: nxt}", page(""), nil},
 		{"Link header", "query: {limit: 2}\n    paginator: {type: link}", page(""), []string{"false nothing shows that `paginator.header` is right"}},
 		{"cap", "query: {token: '{{ page_token }}'}\n    paginator: {type: token, next: nxt}\n    reconcile: {cap: 2}", page(""), []string{"false nothing shows that `paginator.next`"}},
-		{"nothing", "version: revv\n    hash: {include: [nmae]}", `{"data":[]}`, nil},
+		{"nothing", "version: revv\n    hash: {include: [nome]}", `{"data":[]}`, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := bound(t, base+c.stream+"\n", nil)

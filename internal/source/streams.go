@@ -116,6 +116,7 @@ func (s *streamReader) kind(name string) {
 	} else if in.cursorField != nil {
 		s.b.stream.cursorSlot = s.slot(*in.cursorField)
 	}
+	s.moving()
 	s.content()
 	s.conditions()
 	s.hydrate(s.f["hydrate"])
@@ -221,6 +222,20 @@ func (s *streamReader) identity() {
 	st.LogFeed = st.recordIDSlot >= 0
 }
 
+// moving refuses a key that changes with its record: each change would be a new record, and the old one stay for good. Rows that stand
+// for a stretch of time keep theirs, and so do the entries of a log.
+func (s *streamReader) moving() {
+	st, in := s.b.stream, s.b.request.incremental
+	if st.LogFeed || len(st.primaryKey) != 1 || in == nil || in.cursorField == nil || !st.primaryKey[0].Equal(*in.cursorField) {
+		return
+	}
+	if in.granularity >= time.Hour || in.record == nil || in.record.daily() {
+		return
+	}
+	s.fail(s.f["primary_key"], "primary_key is the cursor_field: a record that changes gets another time, and would be another record. "+
+		"Name what stays the same; rows that stand for an hour or a day each say so by `granularity` or `format: date`")
+}
+
 // pathNames cuts a path of names alone: a.b, ["a b"].c.
 func pathNames(text string) ([]string, bool) {
 	var out []string
@@ -258,7 +273,7 @@ func (r *linter) call(f map[string]*yaml.Node, what string, at *yaml.Node, sc *s
 			r.fail(f["path"], "path %q must begin with / (or be empty, for base_url itself)", f["path"].Value)
 		}
 	case f["url"] != nil:
-		c.url = r.template(f["url"], "url", sc)
+		c.url = r.origin(f["url"], "url", sc)
 	default:
 		r.fail(at, "%s has no `path`", what)
 	}
@@ -625,6 +640,12 @@ func (s *streamReader) conditions() {
 		if e == nil {
 			return nil
 		}
+		ofRecord := func(b binding) bool {
+			return b.root == "record" || b.root == "partition" && s.base.parents[b.member] != nil
+		}
+		if !slices.ContainsFunc(e.bindings, ofRecord) {
+			s.fail(n, "%s says the same of every record: it names nothing of `record`", name)
+		}
 		return newCondition(name, e)
 	}
 	st.filter, st.delete = read(s.f["filter"], "filter", sc), read(s.f["delete"], "delete", sc)
@@ -830,7 +851,8 @@ func (s *streamReader) keyset(u uses, p *paginator, in *incremental, n *yaml.Nod
 	case in.order != ascending:
 		s.fail(n, "paginator keyset needs `order: asc`, and a request that asks for it (P6, P7)")
 	case !in.inclusive:
-		s.fail(n, "paginator keyset needs an inclusive filter: a page cut inside equal cursors would lose the rest of them (P6)")
+		s.fail(n, "paginator keyset needs an inclusive filter: a page cut inside equal cursors would lose the rest of them (P6). "+
+			"With an exclusive one let the server page: `link` or `token`, and {{ cursor }} in the request")
 	case !u.anchor:
 		s.fail(n, "paginator keyset, but no {{ anchor }} in the request: every page would be the first")
 	}

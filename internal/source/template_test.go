@@ -140,7 +140,10 @@ func TestTemplateRunErrors(t *testing.T) {
 		"{{ unix(parse_time(cursor + 'x')) }}": "is not a time",
 		"{{ format_time(now, 'x') }}":          "unknown time format",
 		"{{ now - last }}":                     "",
-		"{{ page % 0 }}":                       "",
+		"{{ page % 0 }}":                       "divides by zero",
+		"{{ 1 / (page - page) }}":              "the number is not finite",
+		"x{{ (page - page) / (page - page) }}": "the number is not finite",
+		"{{ page % (page - page) }}":           "divide by zero",
 		"{{ regex_find('a', '(') }}":           "",
 		"{{ hash('a', 'crc') }}":               "unknown algorithm",
 		"{{ now - now }}":                      "", // a duration

@@ -66,6 +66,11 @@ func newLayout(name, zone string) (*format, error) {
 	return f, f.compile(pattern)
 }
 
+// daily reports whether the format has no time of the day.
+func (f *format) daily() bool {
+	return f.items != nil && !slices.ContainsFunc(f.items, func(it item) bool { return it.verb == 'H' })
+}
+
 // zoneNamed returns the zone of an IANA name; UTC for "".
 func zoneNamed(name string) (*time.Location, error) {
 	loc, err := time.LoadLocation(name)

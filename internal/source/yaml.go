@@ -52,6 +52,7 @@ type linter struct {
 	file     string
 	files    map[*yaml.Node]string // nodes that stand in another file: that of the definition which this one extends
 	problems Problems
+	proof    []string // headers that the authenticator writes, once it was read
 }
 
 // fileOf returns where a node stands.
