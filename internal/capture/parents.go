@@ -361,7 +361,15 @@ func size(m map[string]string) int {
 // if there is one, and before the parent's cursor passes it (4).
 func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pending bool) error {
 	fresh := p.checkpoint().Passes == 0 || o.rests(p) != "" || p.kin.gone
-	if err := o.stageKin(p, parent, pending); err != nil {
+	cp := p.checkpoint()
+	if o.rests(p) == parentGone && cp.Cursor != "" { // what comes back with it may lie behind the cursor
+		cp = source.Expire(cp)
+		if p.walk != nil {
+			p.walk.position.Abandon()
+			p.walk = nil
+		}
+	}
+	if err := o.stageKin(p, cp, parent, pending); err != nil {
 		return err
 	}
 	p.kin.sighted++
@@ -385,9 +393,8 @@ func (o *ownership) idle(p *partition) bool {
 	return p.halted == nil && p.walk == nil
 }
 
-// stageKin stages the checkpoint of p with what is known of its parent.
-func (o *ownership) stageKin(p *partition, parent map[string]json.RawMessage, pending bool) error {
-	cp := p.checkpoint()
+// stageKin stages a checkpoint of p with what is known of its parent.
+func (o *ownership) stageKin(p *partition, cp cdc.Checkpoint, parent map[string]json.RawMessage, pending bool) error {
 	cp.Parent, cp.Pending = parent, cp.Pending || pending
 	if err := o.filling.checkpoint(p, cp, time.Now()); err != nil {
 		return err
@@ -421,7 +428,7 @@ func (o *ownership) lose(l *source.Lineage, p *partition, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.stageKin(p, parent, false); err != nil {
+	if err := o.stageKin(p, p.checkpoint(), parent, false); err != nil {
 		return err
 	}
 	switch {
@@ -629,7 +636,7 @@ func (o *ownership) twins(l *source.Lineage, parent map[string]json.RawMessage) 
 		for key := range r.Of {
 			o.relate(relation{l, key}, twin)
 		}
-		if err := o.stageKin(twin, spec.Parent, l.Changed); err != nil {
+		if err := o.stageKin(twin, twin.checkpoint(), spec.Parent, l.Changed); err != nil {
 			return err
 		}
 		twin.kin.sighted++

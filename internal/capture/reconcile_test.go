@@ -679,6 +679,31 @@ func TestD5EmptyPartitionOfSharedKeys(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestP21ParentComesBack: P21. what belonged to a parent that was deleted comes back with it and may lie behind the cursor of its
+// partition: that is read from its beginning, and not from there on.
+func TestP21ParentComesBack(t *testing.T) {
+	b := lay(t)
+	api, config := b.fair()
+	api.list("/events", row(1), row(2))
+	api.list("/events/1/items", row("x", "at", "2026-01-01T00:00:00Z"))
+	api.list("/events/2/items", row("y", "at", "2026-01-01T00:00:00Z"), row("z", "at", "2026-01-03T00:00:00Z"))
+	s := settings{definition: galaWith("", "", "query: {since: \"{{ cursor }}\"}\n    incremental: {cursor_field: at, format: rfc3339, lookback: 0s}\n"+
+		"    reconcile: {orphans: delete}"), config: config, change: soon}
+	c := b.begin(s)
+	b.has("items", `[2,"z"] r {"at":"2026-01-03T00:00:00Z","id":"z"}`)
+	c.read("items", "event=2", 2)
+	api.list("/events", row(1))
+	c.await("the children's deletion", func(s capture.Status) bool { return len(s.Streams) == 2 && s.Streams[1].Counts.Deleted == 2 })
+	c.end()
+	c = b.begin(s)
+	api.list("/events/2/items", row("y", "at", "2026-01-02T00:00:00Z")) // newer than its grave (D7), older than the cursor
+	api.list("/events", row(1), row(2))
+	b.has("items", `[2,"y"] c {"at":"2026-01-02T00:00:00Z","id":"y"}`)
+	c.read("items", "event=2", 2)
+	c.end()
+	b.audit(b.sourceOf(s), false)
+}
+
 // TestD8Orphans: D8. a parent that vanished, and was confirmed to be gone, takes its children with it, keeps them, or has them
 // withheld until they are approved, as the definition says; those of other parents stay.
 func TestD8Orphans(t *testing.T) {
