@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,17 +36,6 @@ func (c declared) client(budget *fetch.Budget, credential fetch.Credential) fetc
 		Origins: c.bound.Origins, Budget: budget, Credential: credential, Secrets: c.bound.Secrets, Attempts: 2, Proxy: c.Proxy, CAFile: c.CAFile,
 		AllowHosts: c.AllowHosts, UserAgent: "tidemark/" + version,
 	}
-}
-
-// hider replaces secrets in text by ***, as they are and as a URL writes them.
-func hider(secrets []cdc.Secret) func(string) string {
-	var pairs []string
-	for _, s := range secrets {
-		if text := s.Reveal(); len(text) >= 4 { // a shorter one hides nothing that could not be guessed
-			pairs = append(pairs, text, "***", url.QueryEscape(text), "***", url.PathEscape(text), "***")
-		}
-	}
-	return strings.NewReplacer(pairs...).Replace
 }
 
 // exchanged is one request with its answer, as it stands in a directory: NNN.json, and the answer's body as it came in
@@ -81,12 +69,12 @@ func methodOf(r *fetch.Request) string {
 // recorder writes exchanges into a directory.
 type recorder struct {
 	dir  string
-	hide func(string) string
+	hide func(text string, more ...cdc.Secret) string
 	n    int
 }
 
 // newRecorder makes the directory, which must hold no other recording.
-func newRecorder(dir string, hide func(string) string, about recording) (*recorder, error) {
+func newRecorder(dir string, hide func(text string, more ...cdc.Secret) string, about recording) (*recorder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -132,7 +120,7 @@ func (r *recorder) write(request *fetch.Request, answer *fetch.Response) error {
 // replayer answers from a directory: the n-th identical request gets its n-th answer, and after the last one that again.
 type replayer struct {
 	dir     string
-	hide    func(string) string
+	hide    func(text string, more ...cdc.Secret) string
 	about   recording
 	answers map[string][]stored
 }

@@ -193,7 +193,7 @@ type trial struct {
 	client   *fetch.Client // nil: a replay
 	send     sender
 	recorder *recorder // nil: nothing is recorded
-	hide     func(string) string
+	hide     func(text string, more ...cdc.Secret) string
 	proof    string // the credential as people see it
 	now      time.Time
 	records  int
@@ -215,7 +215,7 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 		access = cdc.NewSecret(strings.TrimSpace(string(content)))
 		secrets = append(secrets, access)
 	}
-	r.hide, r.proof = hider(secrets), proofOf(src.Auth)
+	r.hide, r.proof = fetch.NewVeil(secrets...).Hide, proofOf(src.Auth)
 	if t.replay != "" {
 		replay, err := openReplay(t.replay)
 		if err != nil {
@@ -232,16 +232,13 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	if configured := r.hide; credential != nil { // the tokens that it is going to get, too
-		r.hide = func(text string) string { return credential.Hide(configured(text)) }
-	}
 	client, err := fetch.New(fetch.Options{
 		Origins: src.Origins, Budget: newBudget(src.Rate), Credential: credential, Secrets: src.Secrets, Attempts: 3, UserAgent: "tidemark/" + version,
 	})
 	if err != nil {
 		return nil, err
 	}
-	r.client, r.send = client, client.Do
+	r.client, r.send, r.hide = client, client.Do, client.Hide // the tokens that it is going to get, too
 	if t.record != "" {
 		if r.recorder, err = newRecorder(t.record, r.hide, recording{Source: src.Name, Now: r.now}); err != nil {
 			return nil, err

@@ -100,7 +100,8 @@ type Client struct {
 	budget     *Budget
 	pages      *Pages
 	credential Credential
-	settings   []cdc.Secret // as they are and as a path writes them
+	settings   *Veil
+	made       atomic.Pointer[Veil] // over what requests are made of
 	limits     Limits
 	attempts   int
 	backoff    time.Duration
@@ -141,9 +142,8 @@ func New(o Options) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	for _, s := range o.Secrets {
-		c.settings = append(c.settings, s, cdc.NewSecret(url.PathEscape(s.Reveal())))
-	}
+	c.settings = NewVeil(o.Secrets...)
+	c.made.Store(NewVeil())
 	c.expect.Store(minPage)
 	var err error
 	if c.guard, err = newGuard(o.Origins, o.AllowHosts, o.Proxy); err != nil {
@@ -229,6 +229,8 @@ type Request struct {
 	URL    string      // absolute
 	Header http.Header // sent as it is, beside User-Agent, Accept (where not given) and Accept-Encoding; not changed
 	Body   []byte      // not changed; may be sent several times
+	// Secrets are hidden in whatever is said of the request and of its answer: what it was made of settings that are secret.
+	Secrets []cdc.Secret
 	// Cost is what the request takes of the account's budget; below 1 is 1.
 	Cost float64
 	// Flow names the stream, so that streams share a budget fairly: one with a thousand partitions does not keep another waiting.
@@ -263,8 +265,9 @@ type Response struct {
 	// requests run side by side only some see the 401, and the pages of a listing that differ in it were seen by two logins (D2).
 	Logins int64
 
-	page   *page
-	client *Client
+	page    *page
+	client  *Client
+	secrets []cdc.Secret // of its request
 }
 
 // Release gives the body's buffer back. Body and all that points into it are gone then. A second call does nothing.
@@ -278,7 +281,9 @@ func (r *Response) Release() {
 }
 
 // Excerpt returns the first 200 bytes of the body for a message: printable, with the credential's secrets hidden.
-func (r *Response) Excerpt() string { return excerpt(r.Body, r.client.hide) }
+func (r *Response) Excerpt() string { return excerpt(r.Body, r.hide) }
+
+func (r *Response) hide(text string) string { return r.client.Hide(text, r.secrets...) }
 
 // place names a request for a message: without its query, which may hold a credential.
 func place(method string, u *url.URL) string {

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"net/url"
 
@@ -17,9 +16,7 @@ type Credential interface {
 	// Reject hears that a request with that mark was answered by 401. It reports whether the next Apply gets another
 	// credential (or did already), so that it is worth asking again.
 	Reject(mark uint64) bool
-	// Hide replaces the credential's secrets in text by ***.
-	Hide(text string) string
-	secrets() []cdc.Secret // that Hide hides
+	veil() *Veil // over its secrets
 }
 
 var _, _, _ Credential = Static{}, (*Session)(nil), (*OAuth2)(nil)
@@ -28,29 +25,29 @@ var _, _, _ Credential = Static{}, (*Session)(nil), (*OAuth2)(nil)
 type Static struct {
 	header, query string
 	value         cdc.Secret
-	hidden        []cdc.Secret
+	hidden        *Veil
 }
 
 // Bearer returns "Authorization: Bearer token" (RFC 6750).
 func Bearer(token cdc.Secret) Static {
-	return Static{header: "Authorization", value: cdc.NewSecret("Bearer " + token.Reveal()), hidden: []cdc.Secret{token}}
+	return Static{header: "Authorization", value: cdc.NewSecret("Bearer " + token.Reveal()), hidden: NewVeil(token)}
 }
 
 // Header returns an API key in the header called name.
 func Header(name string, key cdc.Secret) Static {
-	return Static{header: http.CanonicalHeaderKey(name), value: key, hidden: []cdc.Secret{key}}
+	return Static{header: http.CanonicalHeaderKey(name), value: key, hidden: NewVeil(key)}
 }
 
 // Query returns an API key in the query parameter called name.
 func Query(name string, key cdc.Secret) Static {
 	escaped := url.QueryEscape(key.Reveal())
-	return Static{query: url.QueryEscape(name), value: cdc.NewSecret(escaped), hidden: []cdc.Secret{key, cdc.NewSecret(escaped)}}
+	return Static{query: url.QueryEscape(name), value: cdc.NewSecret(escaped), hidden: NewVeil(key)}
 }
 
 // Basic returns "Authorization: Basic …" (RFC 7617).
 func Basic(username string, password cdc.Secret) Static {
-	both := base64.StdEncoding.EncodeToString([]byte(username + ":" + password.Reveal()))
-	return Static{header: "Authorization", value: cdc.NewSecret("Basic " + both), hidden: []cdc.Secret{password, cdc.NewSecret(both)}}
+	both := pair(username, password.Reveal())
+	return Static{header: "Authorization", value: cdc.NewSecret("Basic " + both[0].Reveal()), hidden: NewVeil(append(both, password)...)}
 }
 
 // Apply implements Credential.
@@ -74,7 +71,4 @@ func (s Static) Apply(_ context.Context, _ *Client, r *http.Request) (uint64, er
 // Reject implements Credential: there is no other one.
 func (s Static) Reject(uint64) bool { return false }
 
-// Hide implements Credential.
-func (s Static) Hide(text string) string { return hidden(text, s.hidden...) }
-
-func (s Static) secrets() []cdc.Secret { return s.hidden }
+func (s Static) veil() *Veil { return s.hidden }

@@ -65,7 +65,7 @@ func (c *Client) Store(ctx context.Context, r *Request, folder *Folder, most int
 func (c *Client) do(ctx context.Context, e *errand) (*Response, error) {
 	for attempt := 1; ; { // bounded: later counts, a relogin comes once, and pauses end after a day
 		resp, out, err := c.once(ctx, e)
-		err = c.veil(err)
+		err = c.veil(err, e.Secrets)
 		switch {
 		case out == answered:
 			return resp, nil
@@ -94,7 +94,7 @@ func (c *Client) errand(r *Request) (*errand, error) {
 		// The parser's error quotes the URL with its query, which may hold a secret.
 		return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "request", "Mend the url of the source definition.", "the URL cannot be parsed")
 	}
-	e := &errand{Request: r, url: u, place: c.hide(place(method(r), u))}
+	e := &errand{Request: r, url: u, place: c.Hide(place(method(r), u), r.Secrets...)}
 	if e.own, err = c.guard.check(u, r.Foreign, e.place); err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@
 // ends with its context; only a refresh of a rotated token that has begun runs to its own deadline (K19, invariant 9). A
 // [Response] has one owner, who ends it with Release.
 //
-// An error never shows the credential, whatever a server quotes (veil.go).
+// An error never shows a secret, whatever a server quotes (veil.go) and however it spells it (spelling.go).
 //
 // Invariant 10 is enforced here for all that a server sends: header bytes, body bytes as they come and decompressed, the
 // ratio of the two, and the time of each phase. Invariant 9 stands in oauth2.go; what needs a login is in session.go.

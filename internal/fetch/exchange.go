@@ -36,8 +36,9 @@ func (c *Client) exchange(ctx context.Context, req *http.Request, p *page, e *er
 	timer := time.AfterFunc(patience, func() { cancel(errSlow) })
 	defer timer.Stop()
 
-	resp := &Response{page: p, client: c, Sent: time.Now()}
+	resp := &Response{page: p, client: c, secrets: e.Secrets, Sent: time.Now()}
 	c.stats.requests.Add(1)
+	c.learn(e.Secrets)
 	answer, err := c.transport.RoundTrip(req.WithContext(bounded))
 	if err != nil {
 		resp.Release()

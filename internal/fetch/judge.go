@@ -61,7 +61,7 @@ func redirect(r *Response) error {
 	to := "nowhere"
 	if u, err := url.Parse(r.Header.Get("Location")); err == nil && (u.Host != "" || u.Path != "") {
 		u.RawQuery, u.Fragment, u.User = "", "", nil // the query may quote a credential
-		to = excerpt([]byte(u.String()), r.client.hide)
+		to = excerpt([]byte(u.String()), r.hide)
 	}
 	return cdc.Errorf(cdc.Halt, cdc.Stream, "request", "Redirects are not followed: if that is the right place, write it into base_url or the path, then restart the stream.",
 		"the server answered %d and points to %s", r.Status, to)

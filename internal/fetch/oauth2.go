@@ -56,9 +56,9 @@ type OAuth2 struct {
 	options OAuth2Options
 	rotates bool
 
-	live    atomic.Pointer[token]        // what may be used now: stored, not rejected
-	hiding  atomic.Pointer[[]cdc.Secret] // for Hide
-	refused atomic.Pointer[string]       // the access token that was answered by 401
+	live    atomic.Pointer[token] // what may be used now: stored, not rejected
+	hiding  atomic.Pointer[Veil]
+	refused atomic.Pointer[string] // the access token that was answered by 401
 
 	// busy is a lock that waits (9: one refresh is in flight): whoever has its one element owns what follows.
 	busy     chan struct{}
@@ -128,15 +128,20 @@ func (o *OAuth2) Reject(mark uint64) bool {
 	return true
 }
 
-// Hide implements Credential.
-func (o *OAuth2) Hide(text string) string { return hidden(text, o.secrets()...) }
+func (o *OAuth2) veil() *Veil { return o.hiding.Load() }
 
-func (o *OAuth2) secrets() []cdc.Secret { return *o.hiding.Load() }
-
-// hide has Hide hide these too, from now on, beside the secrets of the configuration.
+// hide hides these too, from now on, beside the secrets of the configuration.
 func (o *OAuth2) hide(secrets ...cdc.Secret) {
-	all := append([]cdc.Secret{o.options.ClientSecret, o.options.RefreshToken}, secrets...)
-	o.hiding.Store(&all)
+	secrets = append(secrets, o.options.ClientSecret, o.options.RefreshToken)
+	if o.options.BasicAuth {
+		secrets = append(secrets, pair(o.client())...)
+	}
+	o.hiding.Store(NewVeil(secrets...))
+}
+
+// client is who asks, form-encoded, as RFC 6749, 2.3.1 has it.
+func (o *OAuth2) client() (id, secret string) {
+	return url.QueryEscape(o.options.ClientID), url.QueryEscape(o.options.ClientSecret.Reveal())
 }
 
 // enter takes the lock; who waits for a refresh may leave, the refresh goes on.
@@ -331,9 +336,8 @@ func (o *OAuth2) call(ctx context.Context, c *Client) (Grant, time.Duration, err
 func (o *OAuth2) post(ctx context.Context, c *Client, form url.Values) (*Response, error) {
 	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 	if o.options.BasicAuth {
-		// RFC 6749, 2.3.1: both are form-encoded first.
 		r := http.Request{Header: h}
-		r.SetBasicAuth(url.QueryEscape(o.options.ClientID), url.QueryEscape(o.options.ClientSecret.Reveal()))
+		r.SetBasicAuth(o.client())
 	} else {
 		form.Set("client_id", o.options.ClientID)
 		if !o.options.ClientSecret.IsZero() {
@@ -368,9 +372,9 @@ func (o *OAuth2) grant(c *Client, resp *Response) (Grant, time.Duration, error) 
 		return Grant{}, 0, o.refusal(a)
 	case s == http.StatusBadRequest || s == http.StatusUnauthorized || s == http.StatusForbidden || s == http.StatusNotFound || s >= 300 && s < 400:
 		return Grant{}, 0, o.halt("The token endpoint refuses: mend token_url and the client's id and secret, then restart connection %s.",
-			fmt.Errorf("the token endpoint answered %d: %s", s, o.said(resp)))
+			fmt.Errorf("the token endpoint answered %d: %s", s, o.said(resp.Body)))
 	case s >= 300:
-		return Grant{}, 0, tokenError(fmt.Sprintf("the token endpoint answered %d: %s", s, o.said(resp)))
+		return Grant{}, 0, tokenError(fmt.Sprintf("the token endpoint answered %d: %s", s, o.said(resp.Body)))
 	case broken != nil || a.Access == "":
 		// Not quoted: half of a token may stand in it.
 		return Grant{}, 0, tokenError(fmt.Sprintf("the token endpoint answered %d without a token that can be read", s))
@@ -387,7 +391,9 @@ func (o *OAuth2) grant(c *Client, resp *Response) (Grant, time.Duration, error) 
 	return g, life, nil
 }
 
-func (o *OAuth2) said(resp *Response) string { return excerpt(resp.Body, o.Hide) }
+func (o *OAuth2) said(body []byte) string {
+	return excerpt(body, func(text string) string { return o.veil().Hide(text) })
+}
 
 func tokenError(what string) error {
 	return &cdc.Error{Op: "refresh token", Err: errors.New(what), Remedy: cdc.Retry, Scope: cdc.Connection}
@@ -395,7 +401,7 @@ func tokenError(what string) error {
 
 // refusal is the error for an answer that names one.
 func (o *OAuth2) refusal(a answer) error {
-	text := excerpt([]byte(strings.TrimSuffix(a.Error+": "+a.Description, ": ")), o.Hide)
+	text := o.said([]byte(strings.TrimSuffix(a.Error+": "+a.Description, ": ")))
 	switch {
 	case a.Error == "temporarily_unavailable" || a.Error == "server_error" || a.Error == "slow_down":
 		return tokenError("the token endpoint answered " + text)

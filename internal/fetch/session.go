@@ -32,15 +32,15 @@ type SessionOptions struct {
 	Cookies        bool   // the session is in the cookies that the login sets
 	// Life is how long a session is used; 0: as long as Login.Expires says, or till a 401.
 	Life    time.Duration
-	Secrets []cdc.Secret // of the login, for Hide
+	Secrets []cdc.Secret // of the login, to be hidden
 }
 
 // Session is a credential that a login request gets: a token, or cookies. It is kept in memory alone.
 type Session struct {
 	options SessionOptions
 
-	live   atomic.Pointer[visit]        // what may be used now
-	hiding atomic.Pointer[[]cdc.Secret] // secrets of the login, of the present session and of the one before, for Hide
+	live   atomic.Pointer[visit] // what may be used now
+	hiding atomic.Pointer[Veil]  // over the secrets of the login, of the present session and of the one before
 
 	// busy is a lock that waits: one login is in flight. Whoever has its one element owns what follows.
 	busy     chan struct{}
@@ -104,10 +104,7 @@ func (s *Session) Reject(mark uint64) bool {
 	return true
 }
 
-// Hide implements Credential.
-func (s *Session) Hide(text string) string { return hidden(text, s.secrets()...) }
-
-func (s *Session) secrets() []cdc.Secret { return *s.hiding.Load() }
+func (s *Session) veil() *Veil { return s.hiding.Load() }
 
 // Settle lifts a refused login: an ownership begins, and after a refusal that is the word of whoever restarted the connection.
 func (s *Session) Settle(ctx context.Context) error {
@@ -184,7 +181,7 @@ func (s *Session) logIn(ctx context.Context, c *Client, u *url.URL) (*visit, err
 		}
 	}
 	if s.options.Cookies {
-		if err := s.take(v, request.URL, u, resp); err != nil {
+		if err := s.take(v, request, u, resp); err != nil {
 			return nil, err
 		}
 	} else {
@@ -194,14 +191,14 @@ func (s *Session) logIn(ctx context.Context, c *Client, u *url.URL) (*visit, err
 				errors.New("the token holds a control character"))
 		}
 		v.header = []string{text}
-		s.remember([]cdc.Secret{login.Token})
+		s.remember(append([]cdc.Secret{login.Token}, request.Secrets...))
 	}
 	return v, s.bound(v, resp, login.Expires)
 }
 
 // take puts the cookies of the login's answer into v. Those that the server removes are none.
-func (s *Session) take(v *visit, login string, u *url.URL, resp *Response) error {
-	at, err := url.Parse(login)
+func (s *Session) take(v *visit, login *Request, u *url.URL, resp *Response) error {
+	at, err := url.Parse(login.URL)
 	if err != nil {
 		return err // it was sent, so it can be parsed
 	}
@@ -216,9 +213,9 @@ func (s *Session) take(v *visit, login string, u *url.URL, resp *Response) error
 			"credentials, then restart connection %s.",
 			fmt.Errorf("the login answered %d and set no cookie for %s", resp.Status, u.Host))
 	}
-	secrets := make([]cdc.Secret, len(cookies))
-	for i, cookie := range cookies {
-		secrets[i] = cdc.NewSecret(cookie.Value)
+	secrets := slices.Clone(login.Secrets)
+	for _, cookie := range cookies {
+		secrets = append(secrets, cdc.NewSecret(cookie.Value))
 	}
 	s.remember(secrets)
 	return nil
@@ -226,9 +223,8 @@ func (s *Session) take(v *visit, login string, u *url.URL, resp *Response) error
 
 // remember hides the secrets of a new session, beside those of the one before: answers that quote it may be on their way.
 func (s *Session) remember(secrets []cdc.Secret) {
-	all := slices.Concat(s.options.Secrets, secrets, s.latest)
+	s.hiding.Store(NewVeil(slices.Concat(s.options.Secrets, secrets, s.latest)...))
 	s.latest = secrets
-	s.hiding.Store(&all)
 }
 
 // bound decides until when v is used: a little less long than it lives, since it may expire on the way.

@@ -171,7 +171,7 @@ func TestSessionAfter401(t *testing.T) {
 		g.valid = "other"
 		err = ask(t.Context(), cl)
 		want(t, err, cdc.Halt, cdc.Connection, "401", "who is Token ***?")
-		if text := cl.hide("session-2 and session-x, not session-1"); text != "*** and ***, not session-1" {
+		if text := cl.Hide("session-2 and session-x, not session-1"); text != "*** and ***, not session-1" {
 			t.Errorf("the session before is quoted: %s", text)
 		}
 		g.took(t, "get Token session-2", "login pa55word", "get Token session-x")

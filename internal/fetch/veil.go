@@ -1,6 +1,8 @@
 package fetch
 
 import (
+	"cmp"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -21,60 +23,152 @@ func (v *veiled) Error() string { return v.text }
 // Unwrap returns the error as it was.
 func (v *veiled) Unwrap() error { return v.err }
 
-// shortest is how long a secret is at least that is hidden, or the half of one: of a shorter one there is nothing that could not be
-// guessed, and its *** would stand everywhere.
+// shortest is how long a secret is at least that is hidden, or the beginning of one: of a shorter one there is nothing that could
+// not be guessed, and its *** would stand everywhere.
 const shortest = 4
 
-// hidden replaces secrets in text.
-func hidden(text string, secrets ...cdc.Secret) string {
+// Veil hides secrets in texts, however they are spelt there. It does not change; a nil one hides nothing.
+type Veil struct{ secrets []*spelt }
+
+// NewVeil returns a veil over secrets.
+func NewVeil(secrets ...cdc.Secret) *Veil { return (&Veil{}).over(secrets) }
+
+// over returns a veil that hides secrets too; v itself where it hides them all.
+func (v *Veil) over(secrets []cdc.Secret) *Veil {
+	out := v
 	for _, secret := range secrets {
-		if s := secret.Reveal(); len(s) >= shortest {
-			text = strings.ReplaceAll(text, s, secret.String())
+		text := secret.Reveal()
+		if len(text) < shortest || slices.ContainsFunc(out.secrets, func(s *spelt) bool { return s.text == text }) {
+			continue
 		}
+		out = &Veil{append(slices.Clip(out.secrets), spell(text))}
 	}
-	return text
+	return out
 }
 
-// halved replaces the first halves of secrets at the end of a quotation: an error cuts what it quotes (%.64q) before anybody can hide
-// what is in it. So what an answer says is quoted where it is cut.
-func halved(text string, secrets ...cdc.Secret) string {
-	parts := strings.Split(text, `"`)
-	for i := range parts[:len(parts)-1] {
-		for _, secret := range secrets {
-			s := secret.Reveal()
-			for n := min(len(s)-1, len(parts[i])); n >= shortest; n-- {
-				if before, ok := strings.CutSuffix(parts[i], s[:n]); ok {
-					parts[i] = before + secret.String()
-					break
-				}
+// Hide replaces the secrets in text, and more of them, by ***.
+func (v *Veil) Hide(text string, more ...cdc.Secret) string {
+	return cover(text, false, v, NewVeil(more...))
+}
+
+// cover replaces in text what veils hide. In an error it replaces the beginnings of secrets too, at the end of a quotation: an error
+// cuts what it quotes (%.64q) before anybody can hide what is in it, so what an answer says is quoted where it is cut.
+func cover(text string, quoted bool, veils ...*Veil) string {
+	type span struct{ from, to int }
+	var all []span
+	found := func(from, to int) {
+		for from > 0 && text[from-1] == '\\' { // half of an escape would spoil a JSON text
+			from--
+		}
+		all = append(all, span{from, to})
+	}
+	var ends []int
+	for end := closing(text, 0); quoted && end >= 0; end = closing(text, end+1) {
+		ends = append(ends, end)
+	}
+	for _, v := range veils {
+		if v == nil {
+			continue
+		}
+		for _, s := range v.secrets {
+			s.find(text, found)
+			for _, end := range ends {
+				s.findCut(text[:end], found)
 			}
 		}
 	}
-	return strings.Join(parts, `"`)
-}
-
-// secrets are those of the settings and those of the credential.
-func (c *Client) secrets() []cdc.Secret {
-	switch {
-	case c == nil:
-		return nil
-	case c.credential == nil:
-		return c.settings
+	if len(all) == 0 {
+		return text
 	}
-	return slices.Concat(c.settings, c.credential.secrets())
+	// Where a secret is a part of another, or one begins in another, all of both is hidden.
+	slices.SortFunc(all, func(a, b span) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(b.to, a.to)) })
+	var b strings.Builder
+	at := 0
+	for _, s := range all {
+		if s.from >= at {
+			b.WriteString(text[at:s.from])
+			b.WriteString(cdc.Secret{}.String())
+		}
+		at = max(at, s.to)
+	}
+	b.WriteString(text[at:])
+	return b.String()
 }
 
-// hide returns text without secrets, as they are and as a path writes them: servers like to quote what they refuse.
-func (c *Client) hide(text string) string { return hidden(text, c.secrets()...) }
+// closing returns where the next quotation mark of text stands, from on, that is no part of what is quoted; -1 where there is none.
+func closing(text string, from int) int {
+	for escaped := false; from < len(text); from++ {
+		switch {
+		case escaped:
+			escaped = false
+		case text[from] == '\\':
+			escaped = true
+		case text[from] == '"':
+			return from
+		}
+	}
+	return -1
+}
+
+// pair returns the ways in which user and password stand in a header (RFC 7617), or come back out of one.
+func pair(user, password string) []cdc.Secret {
+	both := []byte(user + ":" + password)
+	var out []cdc.Secret
+	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		out = append(out, cdc.NewSecret(e.EncodeToString(both)))
+	}
+	return out
+}
+
+// most bounds the secrets of earlier requests that a client remembers (10).
+const most = 64
+
+// learn hides the secrets of a request in what is said of those that follow: the link to the next page may quote it.
+func (c *Client) learn(secrets []cdc.Secret) {
+	for len(secrets) > 0 {
+		known := c.made.Load()
+		all := known.over(secrets)
+		if spare := len(all.secrets) - most; spare > 0 && all != known {
+			all = &Veil{slices.DeleteFunc(slices.Clone(all.secrets), func(s *spelt) bool {
+				old := spare > 0 && !slices.Contains(secrets, cdc.NewSecret(s.text))
+				if old {
+					spare--
+				}
+				return old
+			})}
+		}
+		if all == known || c.made.CompareAndSwap(known, all) {
+			return
+		}
+	}
+}
+
+// veils are over the secrets of the settings, of the credential and of earlier requests, and over more.
+func (c *Client) veils(more []cdc.Secret) []*Veil {
+	out := []*Veil{NewVeil(more...)}
+	if c != nil {
+		out = append(out, c.settings, c.made.Load())
+		if c.credential != nil {
+			out = append(out, c.credential.veil())
+		}
+	}
+	return out
+}
+
+// Hide replaces the client's secrets in text, and more of them, by ***: those of its settings and its credential, and those that its
+// requests were made of. Servers like to quote what they refuse.
+func (c *Client) Hide(text string, more ...cdc.Secret) string {
+	return cover(text, false, c.veils(more)...)
+}
 
 // veil hides the credential in what err says: a server can quote what it was sent in anything that it sends, and an error
 // quotes that again (DESIGN §9). Remedy, reach and hint stay.
-func (c *Client) veil(err error) error {
-	if err == nil || c == nil {
-		return err
+func (c *Client) veil(err error, more []cdc.Secret) error {
+	if err == nil {
+		return nil
 	}
-	secrets := c.secrets()
-	hide := func(text string) string { return halved(hidden(text, secrets...), secrets...) }
+	veils := c.veils(more)
+	hide := func(text string) string { return cover(text, true, veils...) }
 	text := hide(err.Error())
 	if text == err.Error() {
 		return err
@@ -93,5 +187,5 @@ func (r *Response) Veil(err error) error {
 	if r == nil {
 		return err
 	}
-	return r.client.veil(err)
+	return r.client.veil(err, r.secrets)
 }
