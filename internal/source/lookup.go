@@ -57,13 +57,15 @@ func (r *Request) Found(stream int, key []byte, resp *fetch.Response, page *Page
 	pos := Position{request: r, partition: Partition{Values: r.whole(partition)}, now: time.Now().UTC()}
 	s.open(&pos, resp, nil, page)
 	defer s.release()
-	if missing(resp) {
-		if len(bytes.TrimSpace(resp.Body)) == 0 {
-			return true, nil
-		}
-		return true, s.proven() // D4: a proxy's web page is not the API's own word
+	switch {
+	case !missing(resp):
+		gone, err = s.found(stream, key)
+	case len(bytes.TrimSpace(resp.Body)) == 0:
+		gone = true
+	default:
+		gone, err = true, s.proven() // D4: a proxy's web page is not the API's own word
 	}
-	return s.found(stream, key)
+	return gone, s.veil(err)
 }
 
 // found reads the one record of a looked-up answer.

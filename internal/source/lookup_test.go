@@ -1,6 +1,10 @@
 package source
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +59,42 @@ func TestLookup(t *testing.T) {
 		if err != nil || gone != c.gone || !gone && (len(page.Records) != 1 || page.Records[0].Kind != c.kind) {
 			t.Errorf("%s: gone %v, %v, %+v", c.body, gone, err, page.Records)
 		}
+	}
+}
+
+// A lookup's answer that quotes the credential does not make an error show it, neither that of the answer nor that of its record,
+// which the dead-letter topic has (DESIGN §9).
+func TestLookupShowsNoCredential(t *testing.T) {
+	const secret = "swordfish-of-the-lookup"
+	src := bound(t, lookupStream, nil)
+	src.Streams[0].KeyType = "number"
+	r := src.Requests[0]
+	for _, body := range []string{
+		`{"error":"%s"}`,
+		`{"data":{"id":18,"updated_at":"2026-03-10T11:00:00Z"},"%s":1,"%[1]s":2}`,
+		`{"data":{"id":17,"updated_at":"%s"}}`,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			fmt.Fprintf(w, body, strings.TrimPrefix(q.Header.Get("Authorization"), "Bearer "))
+		}))
+		client, err := fetch.New(fetch.Options{Origins: []string{server.URL}, Credential: fetch.Bearer(cdc.NewSecret(secret))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(t.Context(), &fetch.Request{URL: server.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page Page
+		if _, err = r.Found(0, []byte("17"), resp, &page); err == nil && len(page.Records) == 1 {
+			err = page.Records[0].Err
+		}
+		if err == nil || !strings.Contains(err.Error(), "***") || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", body, err)
+		}
+		resp.Release()
+		client.Close()
+		server.Close()
 	}
 }
 

@@ -309,12 +309,17 @@ func (r *Request) Split(pos *Position, resp *fetch.Response, known func(stream i
 	if err != nil {
 		page.Records, page.Checkpoint, page.Done = page.Records[:0], nil, false
 	}
-	for i := 0; page.Parked > 0 && i < len(page.Records); i++ {
-		if rec := &page.Records[i]; rec.Err != nil {
-			rec.Err = resp.Veil(rec.Err)
+	return s.veil(err)
+}
+
+// veil hides the credential in what err and the errors of records quote of the answer.
+func (s *splitter) veil(err error) error {
+	for i := 0; s.page.Parked > 0 && i < len(s.page.Records); i++ {
+		if rec := &s.page.Records[i]; rec.Err != nil {
+			rec.Err = s.resp.Veil(rec.Err)
 		}
 	}
-	return resp.Veil(err)
+	return s.resp.Veil(err)
 }
 
 // open makes the splitter ready for one page.
