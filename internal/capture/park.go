@@ -22,6 +22,7 @@ func (o *ownership) park(w *walk, s *stream, rec *source.Record, body []byte, ca
 	if remedy, scope := cdc.Verdict(cause); remedy == cdc.Halt && scope >= cdc.Stream {
 		return cause
 	}
+	cause = o.client.Veil(cause) // where a codec, or a parent's reader, quotes the record
 	w.parked++
 	if rec.Key != nil {
 		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{}, o.generation) // D3: it is there, whatever is wrong with it

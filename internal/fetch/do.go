@@ -65,7 +65,7 @@ func (c *Client) Store(ctx context.Context, r *Request, folder *Folder, most int
 func (c *Client) do(ctx context.Context, e *errand) (*Response, error) {
 	for attempt := 1; ; { // bounded: later counts, a relogin comes once, and pauses end after a day
 		resp, out, err := c.once(ctx, e)
-		err = c.veil(err, e.Secrets)
+		err = c.Veil(err, e.Secrets...)
 		switch {
 		case out == answered:
 			return resp, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -25,8 +26,13 @@ type spelt struct {
 func spell(text string) *spelt {
 	s := &spelt{text: text}
 	for rest := text; rest != ""; {
-		_, size := utf8.DecodeRuneInString(rest)
-		all := spellings(rest[:size])
+		r, size := utf8.DecodeRuneInString(rest)
+		var all []string
+		if r < utf8.RuneSelf {
+			all = ascii()[r]
+		} else {
+			all = spellings(rest[:size])
+		}
 		longest := 0
 		for _, one := range all {
 			longest = max(longest, len(one))
@@ -38,6 +44,15 @@ func spell(text string) *spelt {
 	}
 	return s
 }
+
+// ascii has the spellings of the characters that most secrets consist of.
+var ascii = sync.OnceValue(func() [][]string {
+	all := make([][]string, utf8.RuneSelf)
+	for r := range all {
+		all[r] = spellings(string(rune(r)))
+	}
+	return all
+})
 
 // spellings are the ways to write the character c, or a byte that belongs to none.
 func spellings(c string) []string {

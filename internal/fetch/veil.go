@@ -161,13 +161,19 @@ func (c *Client) Hide(text string, more ...cdc.Secret) string {
 	return cover(text, false, c.veils(more)...)
 }
 
-// veil hides the credential in what err says: a server can quote what it was sent in anything that it sends, and an error
+// Veil hides the client's secrets in what err says: a server can quote what it was sent in anything that it sends, and an error
 // quotes that again (DESIGN §9). Remedy, reach and hint stay.
-func (c *Client) veil(err error, more []cdc.Secret) error {
+func (c *Client) Veil(err error, more ...cdc.Secret) error {
 	if err == nil {
 		return nil
 	}
-	veils := c.veils(more)
+	return veil(err, c.veils(more)...)
+}
+
+// Veil hides the secrets in what err says.
+func (v *Veil) Veil(err error) error { return veil(err, v) }
+
+func veil(err error, veils ...*Veil) error {
 	hide := func(text string) string { return cover(text, true, veils...) }
 	text := hide(err.Error())
 	if text == err.Error() {
@@ -187,5 +193,5 @@ func (r *Response) Veil(err error) error {
 	if r == nil {
 		return err
 	}
-	return r.client.veil(err, r.secrets)
+	return r.client.Veil(err, r.secrets...)
 }

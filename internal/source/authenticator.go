@@ -113,11 +113,12 @@ func (s *Source) Credential(vault fetch.Vault) (fetch.Credential, error) {
 
 // compose writes the login, anew for each: it may be signed by the time.
 func (l *Login) compose() (*fetch.Request, error) {
-	method, target, header, body, err := l.call.compose(l.source, &vars{now: time.Now().UTC()})
+	v := vars{now: time.Now().UTC()}
+	method, target, header, body, err := l.call.compose(l.source, &v)
 	if err != nil {
 		return nil, err
 	}
-	return &fetch.Request{Method: method, URL: target, Header: header, Body: body}, nil
+	return &fetch.Request{Method: method, URL: target, Header: header, Body: body, Secrets: v.secrets}, nil
 }
 
 // read takes token and end out of a login's answer. Its errors do not quote the answer: half of a token may stand in it.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tidemark/internal/cdc"
+	"tidemark/internal/fetch"
 	"tidemark/internal/record"
 )
 
@@ -58,8 +59,10 @@ func (d *Definition) Bind(connection string, config map[string]any, o Overrides)
 		b.streams(o.Streams)
 	}
 	if len(b.problems) > 0 {
-		return nil, &cdc.Error{Op: "configure", Where: connection, Err: errors.Join(b.problems...), Remedy: cdc.Halt, Scope: cdc.Connection,
-			Hint: fmt.Sprintf("Correct the connection in the connections file; `connector sources show %s` lists the settings of its source", d.Name)}
+		return nil, fetch.NewVeil(b.source.Secrets...).Veil(&cdc.Error{
+			Op: "configure", Where: connection, Err: errors.Join(b.problems...), Remedy: cdc.Halt, Scope: cdc.Connection,
+			Hint: fmt.Sprintf("Correct the connection in the connections file; `connector sources show %s` lists the settings of its source", d.Name),
+		})
 	}
 	return b.source, nil
 }
@@ -110,8 +113,16 @@ func (b *binder) setting(s *setting, given any) {
 		return
 	}
 	b.source.config[s.name] = x
-	if text, ok := x.(string); ok && s.secret {
-		b.source.Secrets = append(b.source.Secrets, cdc.NewSecret(text))
+	if s.secret {
+		list, ok := x.([]any)
+		if !ok {
+			list = []any{x}
+		}
+		for _, one := range list {
+			if text, err := written(one); err == nil && s.kind != "boolean" {
+				b.source.Secrets = append(b.source.Secrets, cdc.NewSecret(text))
+			}
+		}
 	}
 }
 
@@ -192,12 +203,20 @@ func convertList(x any) (any, error) {
 	return out, nil
 }
 
+// eval evaluates a template over settings.
+func (b *binder) eval(t *template) (value any, ok bool, err error) {
+	v := vars{config: b.source.config}
+	value, ok, err = t.eval(&v)
+	b.confided(&v)
+	return value, ok, err
+}
+
 // text evaluates a template over settings; "" where it is null.
 func (b *binder) text(t *template) string {
 	if t == nil {
 		return ""
 	}
-	x, ok, err := t.eval(&vars{config: b.source.config})
+	x, ok, err := b.eval(t)
 	if err == nil && ok {
 		var s string
 		if s, err = written(x); err == nil {
@@ -221,7 +240,9 @@ func cause(err error) error {
 func (b *binder) base() {
 	s := b.source
 	s.headers = b.def.headers
-	text, err := b.def.base.address(&vars{config: s.config}, 1)
+	v := vars{config: s.config}
+	text, err := b.def.base.address(&v, 1)
+	b.confided(&v)
 	if err != nil {
 		b.fail("base_url: %w", cause(err))
 		return
@@ -436,7 +457,7 @@ func (b *binder) start(in *incremental, p *blueprint) {
 	if p.start == nil {
 		return
 	}
-	x, ok, err := p.start.eval(&vars{config: b.source.config})
+	x, ok, err := b.eval(p.start)
 	if err != nil {
 		b.fail("stream %s: %s: %w", p.request.Name, p.start.where, cause(err))
 	}
@@ -496,7 +517,7 @@ func (b *binder) partitions(req *Request, spreads []spread) {
 
 // spread adds the values of one element of a partition's list: a list in a setting counts with all of its elements.
 func (b *binder) spread(dim *dimension, t *template) error {
-	x, ok, err := t.eval(&vars{config: b.source.config})
+	x, ok, err := b.eval(t)
 	if err != nil {
 		return cause(err)
 	}

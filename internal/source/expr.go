@@ -71,6 +71,7 @@ type expression struct {
 	program  *vm.Program
 	bindings []binding
 	result   reflect.Type // nil where it is only known when it runs
+	secret   bool         // a secret setting is in it
 	spots    []spot       // of the answer: those whose absence is not meant
 }
 
@@ -106,7 +107,9 @@ func compile(text string, sc *scope, want reflect.Kind) (*expression, error) {
 	}
 	e := &expression{text: canonical, program: program, result: result, spots: w.spots}
 	for _, name := range slices.Sorted(maps.Keys(w.bound)) {
-		e.bindings = append(e.bindings, w.bound[name])
+		b := w.bound[name]
+		e.bindings = append(e.bindings, b)
+		e.secret = e.secret || b.root == "config" && sc.setting(b.member).secret
 	}
 	if result != nil && result.Kind() == reflect.Interface {
 		e.result = nil

@@ -491,7 +491,7 @@ func (r *Request) send(c *call, v *vars) (*fetch.Request, error) {
 	seen, single := *v, v.key != nil || v.view != nil
 	seen.view = nil // the page's bytes belong to the page
 	return &fetch.Request{
-		Method: method, URL: url, Header: header, Body: body, Cost: float64(cost), Flow: r.Name,
+		Method: method, URL: url, Header: header, Body: body, Secrets: v.secrets, Cost: float64(cost), Flow: r.Name,
 		Judge: func(resp *fetch.Response) error { return r.judge(resp, &seen, single) },
 	}, nil
 }

@@ -21,7 +21,7 @@ type Source struct {
 	Rate       RateLimit
 	Requests   []*Request
 	Streams    []*Stream    // by Index
-	Secrets    []cdc.Secret // the values of secret settings, so that messages can be cleaned of them
+	Secrets    []cdc.Secret // the values of secret settings and what is made of them once, so that messages can be cleaned of them
 	Warnings   []string     // what `check` should say: no reconciliation, stale excluded fields
 
 	headers []parameter    // sent with every request
@@ -305,6 +305,8 @@ type vars struct {
 	response  *response // errors, more, done only
 	item      any       // files only: the element, of record.Value
 	view      *view     // record, in add_fields, hydrate and files only
+
+	secrets []cdc.Secret // what templates have made of secret settings
 }
 
 // response is an answer as conditions see it. It keeps header and body, so it must be gone before they are released. Whoever

@@ -185,7 +185,10 @@ func (t *template) part(p part, v *vars) (any, error) {
 		err = errors.New("a duration has no text")
 	}
 	if err != nil {
-		return nil, t.fail(err)
+		return nil, t.fail(p.expr.discreet(err))
+	}
+	if p.expr.secret {
+		v.confide(p.expr, x)
 	}
 	return x, nil
 }
