@@ -257,7 +257,7 @@ func (c *checkup) pages(ctx context.Context, d declared) {
 			return
 		}
 		if err == nil {
-			c.add(state, item, detail, "")
+			c.add(state, item, client.Hide(detail), "") // a key may quote one
 			continue
 		}
 		c.fail(item, err, "")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -38,8 +39,44 @@ func (c declared) client(budget *fetch.Budget, credential fetch.Credential) fetc
 	}
 }
 
-// exchanged is one request with its answer, as it stands in a directory: NNN.json, and the answer's body as it came in
-// NNN.body. Secrets are not in it.
+// veil hides the secrets that a trial knows, and more of them.
+type veil func(text string, more ...cdc.Secret) string
+
+// private are the headers whose values prove who asks, whatever they are made of.
+var private = []string{"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie"}
+
+// header is a header's value as it is shown.
+func (hide veil) header(name, value string, more []cdc.Secret) string {
+	if slices.Contains(private, http.CanonicalHeaderKey(name)) {
+		return "***"
+	}
+	return hide(value, more...)
+}
+
+// ask is a request as it is shown and kept: its URL and its body.
+func (hide veil) ask(r *fetch.Request) (target, sent string) {
+	return hide(r.URL, r.Secrets...), hide(string(r.Body), r.Secrets...)
+}
+
+// spoilt finds the texts of a JSON text, and what is no text and was hidden.
+var spoilt = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[^\s",:\[\]{}]*\*\*\*[^\s",:\[\]{}]*`)
+
+// body is an answer's as it is kept. What was JSON stays JSON: a number that is a secret becomes 0.
+func (hide veil) body(body []byte, more []cdc.Secret) []byte {
+	text := hide(string(body), more...)
+	if json.Valid(body) && !json.Valid([]byte(text)) {
+		text = spoilt.ReplaceAllStringFunc(text, func(part string) string {
+			if part[0] == '"' {
+				return part
+			}
+			return "0"
+		})
+	}
+	return []byte(text)
+}
+
+// exchanged is one request with its answer, as it stands in a directory: NNN.json, and the answer's body in NNN.body. Secrets are
+// in neither.
 type exchanged struct {
 	Method   string      `json:"method"`
 	URL      string      `json:"url"`
@@ -69,12 +106,12 @@ func methodOf(r *fetch.Request) string {
 // recorder writes exchanges into a directory.
 type recorder struct {
 	dir  string
-	hide func(text string, more ...cdc.Secret) string
+	hide veil
 	n    int
 }
 
 // newRecorder makes the directory, which must hold no other recording.
-func newRecorder(dir string, hide func(text string, more ...cdc.Secret) string, about recording) (*recorder, error) {
+func newRecorder(dir string, hide veil, about recording) (*recorder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -105,14 +142,15 @@ func (r *recorder) write(request *fetch.Request, answer *fetch.Response) error {
 			continue
 		}
 		for _, v := range values {
-			header.Add(name, r.hide(v))
+			header.Add(name, r.hide.header(name, v, request.Secrets))
 		}
 	}
-	if err := os.WriteFile(base+".body", answer.Body, 0o644); err != nil {
+	if err := os.WriteFile(base+".body", r.hide.body(answer.Body, request.Secrets), 0o644); err != nil {
 		return err
 	}
+	target, sent := r.hide.ask(request)
 	return writeJSON(base+".json", exchanged{
-		Method: methodOf(request), URL: r.hide(request.URL), Sent: r.hide(string(request.Body)), Status: answer.Status, Header: header,
+		Method: methodOf(request), URL: target, Sent: sent, Status: answer.Status, Header: header,
 		Began: answer.Sent.UTC(), Received: answer.Received.UTC(), Server: answer.ServerTime.UTC(),
 	})
 }
@@ -120,7 +158,7 @@ func (r *recorder) write(request *fetch.Request, answer *fetch.Response) error {
 // replayer answers from a directory: the n-th identical request gets its n-th answer, and after the last one that again.
 type replayer struct {
 	dir     string
-	hide    func(text string, more ...cdc.Secret) string
+	hide    veil
 	about   recording
 	answers map[string][]stored
 }
@@ -157,20 +195,26 @@ func openReplay(dir string) (*replayer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("replay %s: %w", file, err)
 		}
-		key := s.Method + " " + s.URL + "\n" + s.Sent
+		key := askedAs(s.Method, s.URL, s.Sent)
 		r.answers[key] = append(r.answers[key], s)
 	}
 	return r, nil
 }
 
+// askedAs tells requests apart. What an answer had a secret in is asked for without it: a page token is escaped then, stars and all.
+func askedAs(method, target, sent string) string {
+	return strings.ReplaceAll(method+" "+target+"\n"+sent, "%2A%2A%2A", "***")
+}
+
 // send implements sender. An answer that is to be asked for again is followed by the next recorded one.
 func (r *replayer) send(_ context.Context, request *fetch.Request) (*fetch.Response, error) {
-	key := methodOf(request) + " " + r.hide(request.URL) + "\n" + r.hide(string(request.Body))
+	target, sent := r.hide.ask(request)
+	key := askedAs(methodOf(request), target, sent)
 	for {
 		left := r.answers[key]
 		if len(left) == 0 {
 			return nil, cdc.Errorf(cdc.Halt, cdc.Stream, "replay "+r.dir, "The definition asks for something else than when it was recorded; record anew if that is meant",
-				"no recorded answer to %s %s", methodOf(request), r.hide(request.URL))
+				"no recorded answer to %s %s", methodOf(request), target)
 		}
 		s := left[0]
 		if len(left) > 1 {

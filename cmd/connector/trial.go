@@ -83,7 +83,8 @@ func sourcesTest(ctx context.Context, p *program, args []string) error {
 		}
 	}
 	if r.recorder != nil {
-		r.say("recorded %s in %s; the bodies are as they came, personal data too", counted(int64(r.recorder.n), "exchange"), t.record)
+		r.say("recorded %s in %s; secrets are hidden in it, and what else the answers hold is as it came, personal data too: look at it before you share it",
+			counted(int64(r.recorder.n), "exchange"), t.record)
 	}
 	if r.failed {
 		return errVerdict
@@ -137,7 +138,7 @@ func (t *trialFlags) bind(p *program, name string) (*source.Source, error) {
 	}
 	for _, s := range d.Settings() {
 		if s.Secret && config[s.Name] == nil && !s.Optional && (t.replay != "" || t.access != "") {
-			config[s.Name] = "not-needed"
+			config[s.Name] = standIn(s)
 		}
 	}
 	o := source.Overrides{Anonymous: t.replay != "" || t.access != ""}
@@ -153,6 +154,20 @@ func (t *trialFlags) bind(p *program, name string) (*source.Source, error) {
 		e.Hint = "Give each setting as --config name=value: " + needs(d) + " (* secret, […] optional)"
 	}
 	return src, err
+}
+
+// standIn takes the place of a secret that is not needed. What a template cuts out of it at a usual place is long enough to be hidden,
+// as it was of the secret itself when the request was recorded.
+func standIn(s source.Setting) any {
+	switch s.Type {
+	case "integer", "number":
+		return int64(9_876_543_210)
+	case "boolean":
+		return false
+	case "list":
+		return []any{"not-needed"}
+	}
+	return "notneeded-notneeded.notneeded_notneeded"
 }
 
 // settings reads --config.
@@ -193,7 +208,7 @@ type trial struct {
 	client   *fetch.Client // nil: a replay
 	send     sender
 	recorder *recorder // nil: nothing is recorded
-	hide     func(text string, more ...cdc.Secret) string
+	hide     veil
 	proof    string // the credential as people see it
 	now      time.Time
 	records  int
@@ -276,15 +291,16 @@ func proofOf(a source.Auth) string {
 
 // do sends one request and shows both sides of it.
 func (r *trial) do(ctx context.Context, request *fetch.Request) (*fetch.Response, error) {
-	r.say("→ %s %s", methodOf(request), r.hide(request.URL))
+	target, sent := r.hide.ask(request)
+	r.say("→ %s %s", methodOf(request), target)
 	for _, name := range slices.Sorted(maps.Keys(request.Header)) {
-		r.say("  %s: %s", name, r.hide(strings.Join(request.Header[name], ", ")))
+		r.say("  %s: %s", name, r.hide.header(name, strings.Join(request.Header[name], ", "), request.Secrets))
 	}
 	if r.proof != "" {
 		r.say("  %s", r.proof)
 	}
-	if len(request.Body) > 0 {
-		r.say("  %s", clipped(r.hide(string(request.Body)), 400))
+	if sent != "" {
+		r.say("  %s", clipped(sent, 400))
 	}
 	judge := request.Judge
 	if judge == nil {
@@ -302,7 +318,10 @@ func (r *trial) do(ctx context.Context, request *fetch.Request) (*fetch.Response
 	return answer, errors.Join(err, r.broken)
 }
 
-func (r *trial) say(format string, args ...any) { fmt.Fprintf(r.p.out, format+"\n", args...) }
+// say prints a line, without secrets.
+func (r *trial) say(format string, args ...any) {
+	fmt.Fprintln(r.p.out, r.hide(fmt.Sprintf(format, args...)))
+}
 
 // tested is what one reading of a stream came to.
 type tested struct {

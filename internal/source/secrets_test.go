@@ -6,6 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -115,5 +118,49 @@ func TestTemplatesWithSecretsAreDiscreet(t *testing.T) {
 	text = fmt.Sprintf(secretive, "{{ lower(config.key) }}?a=b", "{type: none}", "x", "x", "form: {a: b}")
 	if _, err = mustParse(t, text).Bind("c", map[string]any{"key": key}, Overrides{}); err == nil || strings.Contains(err.Error(), "kept-") || !strings.Contains(err.Error(), "***") {
 		t.Error(err)
+	}
+}
+
+// A login that is refused with what it was sent, as the form has it, is told without it; so is a page that quotes the login later.
+func TestLoginsShowNoSecret(t *testing.T) {
+	const password = "p@ss/w+d= ä"
+	for name, login := range map[string]string{
+		"form":       `form: {p: "{{ config.password }}"}`,
+		"body":       `body: {p: "{{ config.password }}"}`,
+		"made, body": `body: {p: "{{ base64('me:' + config.password) }}"}`,
+		"made, head": `headers: {Authorization: "Basic {{ base64('me:' + config.password) }}"}`,
+		"made, form": `form: {p: "{{ upper(config.password) }}"}`,
+	} {
+		for _, refused := range []bool{true, false} {
+			var said string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Path == "/v1/login" {
+					body, _ := io.ReadAll(q.Body)
+					said = fmt.Sprintf("%s %s", body, q.Header.Get("Authorization"))
+					if !refused {
+						fmt.Fprint(w, `{"token": "t0ken"}`)
+						return
+					}
+				}
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, said)
+			}))
+			src, err := bindAuth(t, server.URL, "{type: session, login: {path: /login, method: POST, "+login+"}, token: token, header: X-Session}",
+				map[string]any{"password": password})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = askOnce(t, src)
+			server.Close()
+			if err == nil || !strings.Contains(err.Error(), "403") || !strings.Contains(err.Error(), "***") {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			for _, part := range []string{"p@ss", "p%40ss", "w%2B", "P%40SS", "bWU6", "t0ken"} {
+				if strings.Contains(err.Error(), part) {
+					t.Errorf("%s: %q is shown: %v", name, part, err)
+				}
+			}
+		}
 	}
 }
