@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -69,7 +70,7 @@ func TestSourcesTestHidesWhatIsMadeOfSecrets(t *testing.T) {
 	}
 	s := &stage{T: t, env: map[string]string{"TOKEN": token}}
 	args := []string{"sources", "test", file, "--config", "url=" + server.URL}
-	secret := append(args, "--config", "token=${TOKEN}", "--config", "pin=8812207")
+	secret := append(slices.Clone(args), "--config", "token=${TOKEN}", "--config", "pin=8812207")
 	live := s.want(0, append(secret, "--record", golden), "  Authorization: ***\n", "  Cookie: ***\n", "  X-Upper: ***\n", "2 pages, 3 records",
 		"nothing would be published again", "recorded 4 exchanges in "+golden+"; ", "look at it before you share it")
 	s.want(0, append(args, "--replay", golden), "2 pages, 3 records", "3 would be published", "nothing would be published again")
