@@ -21,6 +21,7 @@
 // Files: keys.go has every key that there is, and yaml.go reads nodes strictly by it; schema.go and reference.go make the JSON
 // Schema and the reference page of the same tables; extends.go lays a definition over a shipped one; definition.go, streams.go and records.go
 // are the language's keys; expr.go, condition.go and functions.go its expressions; template.go its templates and requests;
+// secrets.go what they make of a secret;
 // time.go and cron.go its times (P16, P22); bind.go settings; parents.go partitions that are records of another stream (P21);
 // reconcile.go how deletions are found; fingerprint.go what may be reused after a change (P23); spec.go what passes build on.
 // The rest are passes: pass.go, split.go, one file for each way of paging, recent.go and spool.go for log feeds (P13), circle.go
