@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/expr-lang/expr/vm"
 
@@ -168,8 +169,12 @@ func kindOf(x any) string {
 		return "a list"
 	case map[string]any:
 		return "a map"
+	case time.Time:
+		return "a time"
+	case time.Duration:
+		return "a duration"
 	}
-	return fmt.Sprintf("a %T", x)
+	return "a value"
 }
 
 // nested puts value into tree under the names of path, for key.a.b.

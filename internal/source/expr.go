@@ -2,7 +2,6 @@ package source
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -16,7 +15,6 @@ import (
 	"github.com/expr-lang/expr/checker"
 	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/conf"
-	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
 	"github.com/expr-lang/expr/vm"
@@ -124,7 +122,7 @@ func restricted() *conf.Config {
 	config.MaxNodes = maxNodes
 	config.DisableIfOperator = true
 	for name := range config.Builtins {
-		if !slices.Contains(builtins, name) {
+		if f := functionNamed(name); f == nil || f.types != nil {
 			config.Disabled[name] = true
 			delete(config.Builtins, name)
 		}
@@ -133,34 +131,6 @@ func restricted() *conf.Config {
 		config.Functions[f.Name] = f
 	}
 	return config
-}
-
-var (
-	wrongResult   = regexp.MustCompile(`^expected (\w+), but got (.*)$`)
-	wrongArgument = regexp.MustCompile(`^cannot use (\S+) as argument \(type (\S+)\) to call (\w+)`)
-	wrongOperands = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (\S+) and (\S+)\)`)
-)
-
-// located turns an error of expr into one in the language's words, at its place.
-func located(err error) error {
-	at, message := 0, err.Error()
-	var fe *file.Error
-	if errors.As(err, &fe) {
-		at, message = fe.From, fe.Message
-	}
-	message, _, _ = strings.Cut(message, "\n")
-	message = strings.TrimSuffix(message, ".")
-	if m := wrongResult.FindStringSubmatch(message); m != nil {
-		message = fmt.Sprintf("this gives %s where %s is wanted", typeWord(m[2]), typeWord(m[1]))
-	} else if m := wrongArgument.FindStringSubmatch(message); m != nil {
-		message = fmt.Sprintf("%s takes %s here, not %s", m[3], typeWord(m[2]), typeWord(m[1]))
-	} else if m := wrongOperands.FindStringSubmatch(message); m != nil {
-		message = fmt.Sprintf("%s cannot stand between %s and %s", m[1], typeWord(m[2]), typeWord(m[3]))
-	}
-	message = strings.Replace(message, "unexpected token EOF", "the expression ends too early", 1)
-	message = strings.Replace(message, "compilation failed: expression exceeds maximum allowed nodes",
-		fmt.Sprintf("the expression is too long: it has more than %d parts", maxNodes), 1)
-	return &misuse{at, message}
 }
 
 // position says how a node's value is used.
@@ -281,12 +251,13 @@ func (w *rewriter) binary(n *ast.BinaryNode, p position) ast.Node {
 }
 
 func (w *rewriter) builtin(n *ast.BuiltinNode, p position) ast.Node {
-	if !slices.Contains(builtins, n.Name) {
+	if functionNamed(n.Name) == nil {
 		return w.unknownFunction(n, n.Name)
 	}
+	text := n.String()
 	w.all(n.Arguments)
 	if p.value && (n.Name == "first" || n.Name == "last") {
-		return required(n, n.Name+"(…)")
+		return required(n, text)
 	}
 	return n
 }
@@ -296,18 +267,29 @@ func (w *rewriter) call(n *ast.CallNode, p position) ast.Node {
 	if !ok {
 		return w.fail(n, "methods are not part of the language: call a function")
 	}
-	if !slices.ContainsFunc(public(), func(name string) bool { return name == callee.Value }) {
+	if functionNamed(callee.Value) == nil {
 		return w.unknownFunction(n, callee.Value)
 	}
+	text := n.String()
 	w.all(n.Arguments)
 	if p.value && callee.Value == "regex_find" {
-		return required(n, "regex_find(…)")
+		return required(n, text)
 	}
 	return n
 }
 
 func (w *rewriter) unknownFunction(n ast.Node, name string) ast.Node {
-	return w.fail(n, "unknown function %q%s", name, suggest(name, append(slices.Clone(builtins), public()...)))
+	var names []string
+	for _, f := range language {
+		names = append(names, f.name)
+	}
+	near := suggest(name, names)
+	for _, known := range names { // len, to_json
+		if lower := strings.ToLower(name); near == "" && len(name) > 2 && (strings.Contains(known, lower) || strings.Contains(lower, known)) {
+			near = fmt.Sprintf(" (did you mean %q?)", known)
+		}
+	}
+	return w.fail(n, "unknown function %q%s: docs/reference.md has the list, under Functions (connector sources reference)", name, near)
 }
 
 // chain rewrites root.a.b[0]: the root is a name of the table, a pointer, or another expression.
@@ -330,7 +312,8 @@ func (w *rewriter) chain(n ast.Node, p position) ast.Node {
 	slices.Reverse(steps)
 	root, ok := base.(*ast.IdentifierNode)
 	if !ok {
-		return w.guard(w.members(w.rewrite(base, position{lenient: p.lenient}), steps, p), p, "the value")
+		text := n.String()
+		return w.guard(w.members(w.rewrite(base, position{lenient: p.lenient}), steps, p), p, text)
 	}
 	if !slices.Contains(w.scope.names, root.Value) {
 		return w.unknownName(root, steps)
@@ -592,35 +575,6 @@ func (e *expression) eval(v *vars) (any, error) {
 		return nil, errors.New("the number is not finite: it divides by zero, or is too large")
 	}
 	return normal(out), nil
-}
-
-// running strips expr's picture of the expression from an error.
-func running(err error) error {
-	var fe *file.Error
-	if !errors.As(err, &fe) {
-		return err
-	}
-	var u *undefined
-	var n *null
-	switch m := wrongValue.FindStringSubmatch(fe.Message); {
-	case errors.As(fe.Prev, &u), errors.As(fe.Prev, &n):
-		return fe.Prev
-	case m != nil:
-		return fmt.Errorf("a value is %s, and %s is wanted", typeWord(m[1]), typeWord(m[2]))
-	}
-	return errors.New(fe.Message)
-}
-
-// wrongValue is how the machine says that a value is of a type for which an operator has no use.
-var wrongValue = regexp.MustCompile(`^interface conversion: interface \{\} is ([^,]+), not ([^,]+)$`)
-
-func typeWord(t string) string {
-	words := map[string]string{"string": "a text", "bool": "true or false", "int64": "a number", "int": "a number", "float64": "a number",
-		"time.Time": "a time", "time.Duration": "a duration", "nil": "null", "[]interface {}": "a list", "map[string]interface {}": "a map"}
-	if w, ok := words[t]; ok {
-		return w
-	}
-	return t
 }
 
 // get returns the value of a name; nil is null.

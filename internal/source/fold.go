@@ -14,7 +14,7 @@ func (f *format) folds(t time.Time) bool {
 }
 
 // ambiguous reports whether texts of the format may lack an offset in a zone that puts its clocks back.
-func (f *format) ambiguous() bool { return f != nil && f.zone != nil && f.zone != time.UTC }
+func (f *format) ambiguous() bool { return f != nil && f.zone != nil && f.zone != time.UTC && !f.whole }
 
 // fold returns the stretch of time that shares its texts with t: an hour before the clocks are put back and the hour after.
 // A text of either is read as an instant of the first, so inside the fold nothing can be said of the order: to us it is one

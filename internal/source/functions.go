@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,47 +25,104 @@ import (
 	"tidemark/internal/record"
 )
 
-// builtins are those of expr that the language has; every other one is refused.
-var builtins = []string{"split", "replace", "lower", "upper", "trim", "first", "last", "filter", "map"}
-
-// public are the functions of ours that a definition may call.
-func public() []string {
-	return []string{"format_time", "parse_time", "duration", "unix", "iso", "join", "regex_find", "base64", "json", "hash",
-		"hmac", "urlencode", "length"}
+// function is one function that an expression may call. The parser knows no others, the messages name them, and the reference page is
+// made of their table, so the three cannot differ.
+type function struct {
+	name    string
+	takes   string // its arguments, for people: those in brackets may be left out
+	gives   string
+	example string
+	result  string // of the example, as JSON
+	call    func(...any) (any, error)
+	types   []any // pointers to Go functions: what the check at load knows of it; nil: it is one of expr's own
 }
 
-// functions returns ours: those of public, and those that only the rewriter calls.
-func functions() []*builtin.Function {
-	return []*builtin.Function{
-		function("format_time", formatTime, new(func(time.Time, string) string), new(func(time.Time, string, string) string)),
-		function("parse_time", parseTime, new(func(string) time.Time), new(func(string, string) time.Time),
-			new(func(string, string, string) time.Time)),
-		function("duration", func(p ...any) (any, error) { return arg(p, parseDuration) }, new(func(string) time.Duration)),
-		function("unix", unixOf, new(func(time.Time) int64)),
-		function("iso", func(p ...any) (any, error) { return arg(p, isoOf) }, new(func(time.Time) string)),
-		function("join", join, new(func([]any) string), new(func([]any, string) string)),
-		function("regex_find", regexFind, new(func(string, string) any), new(func(string, string, int) any)),
-		function("base64", func(p ...any) (any, error) { return arg(p, base64Of) }, new(func(string) string)),
-		function("json", jsonOf, new(func(any) string)),
-		function("hash", hashOf, new(func(string) string), new(func(string, string) string)),
-		function("hmac", hmacOf, new(func(string, string) string), new(func(string, string, string) string)),
-		function("urlencode", urlencode, new(func(any) string)),
-		function("length", length, new(func(any) int64)),
-		function("required", notNull, new(func(any, string) any)),
-		function("member", func(p ...any) (any, error) { x, _, err := access(p[0], p[1]); return x, err }, new(func(any, any) any)),
-		function("must", must, new(func(any, any) any)),
-		function("place", place, new(func(*view, int, string) any)),
-		function("maybe", maybe, new(func(*view, int, string) any)),
-		function("body", bodyAt, new(func(*response, record.Path) any)),
+// language are the functions of the language, in the order of the reference page.
+var language = []function{
+	{"format_time", "time, format[, zone]", "the time as text, in a format of [times](#times)",
+		`format_time(parse_time("2024-02-29T23:30:00Z"), "%d.%m.%Y", "Europe/Berlin")`, `"01.03.2024"`,
+		formatTime, []any{new(func(time.Time, string) string), new(func(time.Time, string, string) string)}},
+	{"parse_time", "text[, format[, zone]]", "the time that a text says; without a format it is `rfc3339`",
+		`iso(parse_time("29.02.2024", "%d.%m.%Y"))`, `"2024-02-29T00:00:00Z"`,
+		parseTime, []any{new(func(string) time.Time), new(func(string, string) time.Time), new(func(string, string, string) time.Time)}},
+	{"duration", "text", "a stretch of time, such as `90s`, `1h30m` or `7d`, to add to a time or to take from it",
+		`iso(parse_time("2024-02-29T12:00:00Z") - duration("1d"))`, `"2024-02-28T12:00:00Z"`,
+		func(p ...any) (any, error) { return arg(p, parseDuration) }, []any{new(func(string) time.Duration)}},
+	{"unix", "time", "its seconds since 1970", `unix(parse_time("2024-02-29T12:00:00Z"))`, `1709208000`,
+		unixOf, []any{new(func(time.Time) int64)}},
+	{"iso", "time", "the time as `rfc3339` has it, in UTC; a time alone in `{{ }}` is written so", `iso(parse_time("2024-02-29T13:00:00+01:00"))`, `"2024-02-29T12:00:00Z"`,
+		func(p ...any) (any, error) { return arg(p, isoOf) }, []any{new(func(time.Time) string)}},
+	{"split", "text, separator[, most]", "the pieces of a text, a list; at the most so many", `split("de-DE", "-")[0]`, `"de"`,
+		split, []any{new(func(string, string) []any), new(func(string, string, int64) []any)}},
+	{"join", "list[, separator]", "the elements as one text", `join(["a", "b", 3], ",")`, `"a,b,3"`,
+		join, []any{new(func([]any) string), new(func([]any, string) string)}},
+	{"replace", "text, old, new", "the text with each `old` replaced", `replace("2024-02-29", "-", "")`, `"20240229"`, nil, nil},
+	{"lower", "text", "in small letters", `lower("ID")`, `"id"`, nil, nil},
+	{"upper", "text", "in capital letters", `upper("id")`, `"ID"`, nil, nil},
+	{"trim", "text[, characters]", "without blanks, or these characters, at both ends", `trim(" id ")`, `"id"`, nil, nil},
+	{"regex_find", "text, expression[, group]", "the first match of a regular expression (RE2), or the group of it; null where there is none",
+		`regex_find("page=42;", "page=([0-9]+)", 1)`, `"42"`,
+		regexFind, []any{new(func(string, string) any), new(func(string, string, int64) any)}},
+	{"length", "value", "the characters of a text, the elements of a list, the members of a map", `length(["a", "b"])`, `2`,
+		length, []any{new(func(any) int64)}},
+	{"first", "list", "its first element; null where there is none", `first(["a", "b"])`, `"a"`, nil, nil},
+	{"last", "list", "its last element; null where there is none", `last(["a", "b"])`, `"b"`, nil, nil},
+	{"filter", "list, condition", "the elements for which a condition holds; `#` is the element, `.name` a member of it",
+		`filter([{"id": 1, "live": true}, {"id": 2, "live": false}], .live)`, `[{"id":1,"live":true}]`, nil, nil},
+	{"map", "list, expression", "what an expression gives for each element; `#` is the element, `.name` a member of it",
+		`map([{"id": 1}, {"id": 2}], .id)`, `[1,2]`, nil, nil},
+	{"json", "value", "the value as JSON text, the members of maps in the order of their names", `json({"b": 1, "a": [true]})`, `"{\"a\":[true],\"b\":1}"`,
+		jsonOf, []any{new(func(any) string)}},
+	{"base64", "text", "the text in base64", `base64("user:key")`, `"dXNlcjprZXk="`,
+		func(p ...any) (any, error) { return arg(p, base64Of) }, []any{new(func(string) string)}},
+	{"urlencode", "value", "the text as a query or a form has it; what `path`, `query` and `form` send is encoded anyway", `urlencode("a b/c")`, `"a+b%2Fc"`,
+		urlencode, []any{new(func(any) string)}},
+	{"hash", "text[, algorithm]", "its hash in hexadecimal: `sha256`, `sha512`, `sha1` or `md5`; without an algorithm `sha256`",
+		`hash("a", "md5")`, `"0cc175b9c0f1b6a831c399e269772661"`, hashOf, []any{new(func(string) string), new(func(string, string) string)}},
+	{"hmac", "text, key[, algorithm]", "its HMAC with a key, likewise", `hmac("a", "k", "sha1")`, `"40e7d441cadb17b07f050341aa23a6820ed81c8b"`,
+		hmacOf, []any{new(func(string, string) string), new(func(string, string, string) string)}},
+}
+
+// functionNamed returns the function of that name; nil where the language has none.
+func functionNamed(name string) *function {
+	if i := slices.IndexFunc(language, func(f function) bool { return f.name == name }); i >= 0 {
+		return &language[i]
 	}
+	return nil
 }
 
-func function(name string, f func(...any) (any, error), overloads ...any) *builtin.Function {
+// functions returns ours, for expr: those of the language that are not its own, and those that only the rewriter calls.
+func functions() []*builtin.Function {
+	var out []*builtin.Function
+	for _, f := range language {
+		if f.types != nil {
+			out = append(out, native(f.name, f.called, f.types...))
+		}
+	}
+	return append(out,
+		native("required", notNull, new(func(any, string) any)),
+		native("member", func(p ...any) (any, error) { x, _, err := access(p[0], p[1]); return x, err }, new(func(any, any) any)),
+		native("must", must, new(func(any, any) any)),
+		native("place", place, new(func(*view, int, string) any)),
+		native("maybe", maybe, new(func(*view, int, string) any)),
+		native("body", bodyAt, new(func(*response, record.Path) any)))
+}
+
+func native(name string, f func(...any) (any, error), overloads ...any) *builtin.Function {
 	out := &builtin.Function{Name: name, Func: f}
 	for _, t := range overloads {
 		out.Types = append(out.Types, reflect.TypeOf(t).Elem())
 	}
 	return out
+}
+
+// called calls f. What goes wrong says of which function it is.
+func (f *function) called(p ...any) (any, error) {
+	x, err := f.call(p...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
+	return x, nil
 }
 
 // arg calls f with its only argument. The check at load cannot see the types inside `any`, so each call looks again.
@@ -133,6 +191,28 @@ func unixOf(p ...any) (any, error) {
 }
 
 func isoOf(t time.Time) (string, error) { return t.UTC().Format(time.RFC3339Nano), nil }
+
+// split returns a list of the language, where expr's own returns one of Go's.
+func split(p ...any) (any, error) {
+	in, err := texts(p[:2], 2)
+	if err != nil {
+		return nil, err
+	}
+	most := int64(maxMemory + 1)
+	if len(p) > 2 {
+		if most, err = as[int64](p, 2); err != nil {
+			return nil, err
+		}
+	}
+	if most < 1 {
+		return nil, fmt.Errorf("argument 3 is %d, and there is at least one piece", most)
+	}
+	pieces := strings.SplitN(in[0], in[1], int(min(most, maxMemory+1)))
+	if len(pieces) > maxMemory {
+		return nil, fmt.Errorf("the text has more than %d pieces", maxMemory) // (10)
+	}
+	return normal(pieces), nil
+}
 
 func join(p ...any) (any, error) {
 	list, err := as[[]any](p, 0)
@@ -271,7 +351,7 @@ func access(x, step any) (any, bool, error) {
 	case []any:
 		i, ok := normal(step).(int64)
 		if !ok {
-			return nil, false, fmt.Errorf("a list has numbers from 0, not %v", step)
+			return nil, false, fmt.Errorf("a list has numbers from 0, not %s", kindOf(step))
 		}
 		if i < 0 {
 			i += int64(len(x))

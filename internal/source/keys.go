@@ -235,7 +235,7 @@ var (
 			doc: "`timestamp`: a time of the records. `opaque`: what the answer gave. `sequence`: the same, an integer that rises"},
 		{name: "cursor_field", is: aPlace, of: []string{"timestamp"}, needs: []string{"timestamp"}, doc: "the record's time", rule: "P3"},
 		{name: "format", is: either(aText, inside(formatTable)), of: []string{"timestamp"}, needs: []string{"timestamp"},
-			doc: "`rfc3339`, `date`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a pattern such as `%Y-%m-%d %H:%M:%S`", rule: "P16"},
+			doc: "`rfc3339`, `date`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, or a pattern such as `%Y-%m-%d %H:%M:%S`: see [times](#times)", rule: "P16"},
 		{name: "granularity", is: aDuration, of: []string{"timestamp"}, absent: "1s", doc: "how finely the server compares", rule: "P8"},
 		{name: "inclusive", is: aBoolean, of: []string{"timestamp"}, absent: "true",
 			doc: "whether a record at the very cursor is shown again", rule: "P6"},

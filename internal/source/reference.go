@@ -14,6 +14,8 @@ func Reference() []byte {
 		"extends another one, a key with the value `null` is removed.\n\n# Source definitions\n")
 	p := page{out: &b, seen: map[*keyTable]bool{kindKeys: true}}
 	p.table(definitionTable)
+	p.functions()
+	p.times()
 	b.WriteString("\n# connections.yaml\n")
 	p.table(connectionTable)
 	return []byte(b.String())
@@ -60,6 +62,28 @@ func (p *page) table(t *keyTable) {
 	}
 }
 
+// functions writes what expressions may call.
+func (p *page) functions() {
+	p.out.WriteString("\n## Functions\n\nWhat templates, conditions and other expressions may call; there are no others. `value | f(x)` is `f(value, x)`.\n\n" +
+		"| function | gives | example | is |\n|---|---|---|---|\n")
+	for _, f := range language {
+		fmt.Fprintf(p.out, "| `%s(%s)` | %s | `%s` | `%s` |\n", f.name, f.takes, cell(f.gives), cell(f.example), f.result)
+	}
+}
+
+// times writes how a time may be written.
+func (p *page) times() {
+	p.out.WriteString("\n## Times\n\nA format is `rfc3339`, `date`, `unix`, `unix_ms`, `unix_us`, `unix_ns` (seconds since 1970, and thousandths of those), or a pattern: text\n" +
+		"with these verbs. A cursor's pattern has `%Y`, `%m` and `%d`, or one of `%s` and `%Q`, which are a whole time: beside them stands no other verb but `%z`.\n\n" +
+		"| verb | is | example |\n|---|---|---|\n")
+	for _, v := range verbs {
+		fmt.Fprintf(p.out, "| `%s` | %s | `%s` |\n", v.name, v.is, v.example)
+	}
+}
+
+// cell is text as it may stand in a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
 func (p *page) row(k *key) {
 	absent := ""
 	switch {
@@ -71,7 +95,7 @@ func (p *page) row(k *key) {
 	if k.later {
 		absent = "not in this version"
 	}
-	fmt.Fprintf(p.out, "| `%s` | %s | %s | %s | %s |\n", k.name, k.is, absent, strings.ReplaceAll(k.said(), "|", `\|`), k.rule)
+	fmt.Fprintf(p.out, "| `%s` | %s | %s | %s | %s |\n", k.name, k.is, absent, cell(k.said()), k.rule)
 }
 
 // slug is the table's name in a URL: as headings of Markdown have it.

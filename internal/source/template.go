@@ -216,6 +216,14 @@ func (t *template) fail(err error) error {
 		Remedy: cdc.Halt, Scope: cdc.Stream}
 }
 
+// nothing is the error of a template that is null as a whole and may not be.
+func (t *template) nothing() error {
+	if len(t.parts) == 1 {
+		return &null{t.parts[0].expr.text}
+	}
+	return errors.New("it is null, since a part of it is")
+}
+
 // written is the text of a single value.
 func written(x any) (string, error) {
 	switch x := normal(x).(type) {
@@ -484,7 +492,7 @@ func (b *body) render(v *vars) (out []byte, kind string, err error) {
 	}
 	out, ok, err := b.append(nil, v)
 	if err == nil && !ok {
-		err = b.leaf.fail(&null{"the body"})
+		err = b.leaf.fail(b.leaf.nothing())
 	}
 	return out, "application/json", err
 }

@@ -281,11 +281,18 @@ func FuzzTemplate(f *testing.F) {
 			if !errors.As(err, &m) || m.offset < 0 {
 				t.Errorf("%q: %v has no place", text, err)
 			}
+			if word := unspeakable(err.Error(), text); word != "" {
+				t.Errorf("%q: %v speaks Go: %s", text, err, word)
+			}
 			return
 		}
 		v := values()
 		v.response = &response{status: 200, header: http.Header{"A": {"b"}}, body: []byte(`{"a":[{"b":1}],"c":12345678901234567890}`)}
-		_, _, _ = c.eval(v)
+		if _, _, err := c.eval(v); err != nil {
+			if word := unspeakable(cause(err).Error(), text); word != "" {
+				t.Errorf("%q: %v speaks Go: %s", text, err, word)
+			}
+		}
 		_, _ = c.address(v, 0)
 	})
 }

@@ -16,7 +16,7 @@ type format struct {
 	unit  time.Duration  // unix formats: the unit of one; else 0
 	items []item         // patterns
 	zone  *time.Location // what a text without an offset is in; UTC by default
-	local bool           // printed texts carry no offset
+	whole bool           // patterns: %s or %Q says the instant by itself, whatever the zone
 }
 
 // item is one piece of a pattern: a verb, or text.
@@ -24,6 +24,35 @@ type item struct {
 	verb   byte // 0: text
 	digits int  // %f: how many are printed
 	text   string
+}
+
+// verb is one % of a time pattern. The patterns are read by this table, and the reference page is made of it.
+type verb struct {
+	name, is, example string
+	digits            int           // of a number that has so many, and no others
+	unit              time.Duration // of one that is a whole time
+}
+
+var verbs = []verb{
+	{name: "%Y", is: "year, four digits", example: "2024", digits: 4},
+	{name: "%m", is: "month, two digits", example: "02", digits: 2},
+	{name: "%d", is: "day of the month, two digits", example: "29", digits: 2},
+	{name: "%H", is: "hour from 00 to 23", example: "12", digits: 2},
+	{name: "%M", is: "minute", example: "05", digits: 2},
+	{name: "%S", is: "second", example: "09", digits: 2},
+	{name: "%f", is: "fraction of a second: 1 to 9 digits are read, 6 are written; `%1f` to `%9f`: so many are written", example: "550510"},
+	{name: "%z", is: "offset: `Z`, `±hhmm` and `±hh:mm` are read, `±hhmm` is written", example: "+0100"},
+	{name: "%s", is: "seconds since 1970, `-` before that", example: "1709208309", unit: time.Second},
+	{name: "%Q", is: "milliseconds since 1970, `-` before that; .NET's times are `/Date(%Q)/` or `/Date(%Q%z)/`", example: "1709208309550", unit: time.Millisecond},
+	{name: "%%", is: "a percent sign", example: "%"},
+}
+
+// verbOf returns the verb of that letter; nil where there is none.
+func verbOf(letter byte) *verb {
+	if i := slices.IndexFunc(verbs, func(v verb) bool { return v.name[1] == letter }); i >= 0 {
+		return &verbs[i]
+	}
+	return nil
 }
 
 var unixUnits = map[string]time.Duration{"unix": time.Second, "unix_ms": time.Millisecond, "unix_us": time.Microsecond, "unix_ns": 1}
@@ -34,7 +63,7 @@ var patterns = map[string]string{"rfc3339": "", "date": "%Y-%m-%d"}
 // "" for UTC.
 func newFormat(name, zone string) (*format, error) {
 	f, err := newLayout(name, zone)
-	if err != nil || f.items == nil {
+	if err != nil || f.items == nil || f.whole {
 		return f, err
 	}
 	for _, verb := range []byte("Ymd") {
@@ -81,7 +110,7 @@ func zoneNamed(name string) (*time.Location, error) {
 }
 
 func (f *format) compile(pattern string) error {
-	f.local = true
+	var seen []byte
 	for i := 0; i < len(pattern); i++ {
 		if pattern[i] != '%' {
 			end := i
@@ -97,18 +126,23 @@ func (f *format) compile(pattern string) error {
 			it.digits = int(pattern[i] - '0')
 			i++
 		}
-		switch {
-		case i < len(pattern) && pattern[i] == '%':
-			it.text = "%"
-		case i < len(pattern) && strings.IndexByte("YmdHMSfz", pattern[i]) >= 0:
-			it.verb = pattern[i]
-		default:
-			return fmt.Errorf("the time pattern %q has an unknown verb at %d: there are %%Y %%m %%d %%H %%M %%S %%f (%%3f) %%z %%%%", pattern, i)
+		if i == len(pattern) || verbOf(pattern[i]) == nil {
+			var names []string
+			for _, v := range verbs {
+				names = append(names, v.name)
+			}
+			return fmt.Errorf("the time pattern %q has an unknown verb at %d: there are %s (%%3f: three digits)", pattern, i, strings.Join(names, " "))
 		}
-		if it.verb == 'z' {
-			f.local = false
+		if it.verb = pattern[i]; it.verb == '%' {
+			it.verb, it.text = 0, "%"
+		} else if it.verb != 'z' {
+			seen = append(seen, it.verb)
 		}
 		f.items = append(f.items, it)
+	}
+	f.whole = slices.ContainsFunc(seen, func(letter byte) bool { return verbOf(letter).unit > 0 })
+	if f.whole && len(seen) > 1 {
+		return fmt.Errorf("the time pattern %q says its time twice: %%s and %%Q are a whole time, and only %%z may stand beside them", pattern)
 	}
 	return nil
 }
@@ -136,8 +170,11 @@ func (f *format) parse(text []byte) (time.Time, error) {
 	}
 	if err == nil && (t.Year() < 1 || t.Year() > 9999) {
 		err = fmt.Errorf("it lies in the year %d", t.Year())
-		if f.unit == time.Second {
+		switch {
+		case f.unit == time.Second:
 			err = fmt.Errorf("%w; if these are milliseconds, the format is unix_ms", err)
+		case f.whole:
+			err = fmt.Errorf("%w; %%s reads seconds, %%Q milliseconds", err)
 		}
 	}
 	if err != nil {
@@ -184,6 +221,25 @@ func cutFraction(text []byte, i int) (nano, end int, err error) {
 		}
 	}
 	return nano, end, nil
+}
+
+// cutWhole reads a whole number of units since 1970 at i.
+func cutWhole(text []byte, i int, unit time.Duration) (t time.Time, end int, ok bool) {
+	end = i
+	if end < len(text) && text[end] == '-' {
+		end++
+	}
+	for end < len(text) && text[end] >= '0' && text[end] <= '9' {
+		end++
+	}
+	n, err := strconv.ParseInt(string(text[i:end]), 10, 64)
+	return sinceEpoch(n, unit), end, err == nil
+}
+
+// sinceEpoch returns the time that lies so many units after 1970.
+func sinceEpoch(n int64, unit time.Duration) time.Time {
+	per := int64(time.Second / unit)
+	return time.Unix(n/per, n%per*int64(unit)).UTC()
 }
 
 // cutOffset reads Z, ±hh:mm or ±hhmm at i.
@@ -243,6 +299,7 @@ func (f *format) parseRFC3339(text []byte) (time.Time, error) {
 
 func (f *format) parsePattern(text []byte) (time.Time, error) {
 	var c clock
+	var whole time.Time
 	i := 0
 	for _, it := range f.items {
 		ok := true
@@ -258,12 +315,12 @@ func (f *format) parsePattern(text []byte) (time.Time, error) {
 		case 'z':
 			c.offset, i, ok = cutOffset(text, i)
 			c.fixed = true
-		case 'Y':
-			c.year, ok = cutDigits(text, i, 4)
-			i += 4
+		case 's', 'Q':
+			whole, i, ok = cutWhole(text, i, verbOf(it.verb).unit)
 		default:
-			*map[byte]*int{'m': &c.month, 'd': &c.day, 'H': &c.hour, 'M': &c.minute, 'S': &c.second}[it.verb], ok = cutDigits(text, i, 2)
-			i += 2
+			n := verbOf(it.verb).digits
+			*map[byte]*int{'Y': &c.year, 'm': &c.month, 'd': &c.day, 'H': &c.hour, 'M': &c.minute, 'S': &c.second}[it.verb], ok = cutDigits(text, i, n)
+			i += n
 		}
 		if !ok {
 			return time.Time{}, errors.New("it does not follow the pattern")
@@ -271,6 +328,9 @@ func (f *format) parsePattern(text []byte) (time.Time, error) {
 	}
 	if i != len(text) {
 		return time.Time{}, errors.New("it is longer than the pattern")
+	}
+	if f.whole {
+		return whole, nil // an offset beside it says where somebody was, and moves nothing
 	}
 	return f.instant(c)
 }
@@ -320,8 +380,7 @@ func (f *format) parseUnix(text []byte) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, errors.New("it is not a number")
 	}
-	per := int64(time.Second / f.unit)
-	t := time.Unix(n/per, n%per*int64(f.unit)).UTC()
+	t := sinceEpoch(n, f.unit)
 	if fraction == "" {
 		return t, nil
 	}
@@ -329,7 +388,7 @@ func (f *format) parseUnix(text []byte) (time.Time, error) {
 	if err != nil || end != len(fraction) {
 		return time.Time{}, errors.New("it is not a number")
 	}
-	part := time.Duration(int64(nano) / per)
+	part := time.Duration(int64(nano) / int64(time.Second/f.unit))
 	if strings.HasPrefix(whole, "-") {
 		part = -part
 	}
@@ -340,7 +399,7 @@ func (f *format) parseUnix(text []byte) (time.Time, error) {
 func (f *format) print(t time.Time) string {
 	switch {
 	case f.unit > 0:
-		return strconv.FormatInt(f.number(t), 10)
+		return strconv.FormatInt(units(t, f.unit), 10)
 	case f.items == nil:
 		return t.UTC().Format(time.RFC3339Nano)
 	}
@@ -366,21 +425,23 @@ func (f *format) print(t time.Time) string {
 			b.WriteString(fmt.Sprintf("%09d", t.Nanosecond())[:it.digits])
 		case 'z':
 			b.WriteString(t.Format("-0700")) // as strftime does
+		case 's', 'Q':
+			b.WriteString(strconv.FormatInt(units(t, verbOf(it.verb).unit), 10))
 		}
 	}
 	return b.String()
 }
 
-// number returns t in the format's unit, rounded down also before 1970.
-func (f *format) number(t time.Time) int64 {
-	per := int64(time.Second / f.unit)
-	return t.Unix()*per + int64(t.Nanosecond())/int64(f.unit)
+// units returns t as so many units since 1970, rounded down also before that.
+func units(t time.Time, unit time.Duration) int64 {
+	per := int64(time.Second / unit)
+	return t.Unix()*per + int64(t.Nanosecond())/int64(unit)
 }
 
 // value is print with the type that a request wants: int64 for unix formats, else string.
 func (f *format) value(t time.Time) any {
 	if f.unit > 0 {
-		return f.number(t)
+		return units(t, f.unit)
 	}
 	return f.print(t)
 }
