@@ -92,6 +92,7 @@ type exchanged struct {
 type recording struct {
 	Source string    `json:"source"`
 	Now    time.Time `json:"now"`
+	Onward bool      `json:"onward"` // the next pass was asked for, too
 }
 
 const recordingFile = "recording.json"

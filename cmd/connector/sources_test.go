@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,7 +63,8 @@ func TestSourcesTestReadsTwice(t *testing.T) {
 	args := []string{"sources", "test", "testdata/team.yaml", "--config", "base_url=" + s.url}
 	s.env["KEY"] = simulator.APIKey
 	live := s.want(0, append(args, "--config", "key=${KEY}", "--record", dir), "→ GET "+s.url+"/v2/people?", "Authorization: Bearer ***", "← 200",
-		"people: 2 pages, 200 records: 199 would be published (r: 199), 1 suppressed, the pass goes on", "200 records suppressed, nothing would be published again", "recorded 4 exchanges")
+		"people: 2 pages, 200 records: 199 would be published (r: 199), 1 suppressed, the pass goes on", "200 records suppressed, nothing would be published again", "recorded 5 exchanges",
+		"people, from its cursor ", "people: the next pass: 1 page, 52 records, of which 51 were not seen before")
 	if strings.Contains(live, simulator.APIKey) {
 		t.Error("the key is printed")
 	}
@@ -83,9 +85,74 @@ func TestSourcesTestReadsTwice(t *testing.T) {
 	s.want(1, append(args, "--replay", dir, "--since", "2020-01-01T00:00:00Z"), "no recorded answer to GET")
 	s.want(1, append(args, "--config", "key=${KEY}", "--record", dir), "not empty")
 	s.want(0, append(args, "--config", "key=${KEY}", "--since", "2126-01-01T00:00:00Z", "--pages", "1"), "updated_at%5Bgte%5D=2125-12-31T23%3A55%3A00Z")
-	s.want(2, append(args, "--config", "key=${KEY}", "--since", "yesterday"), "is no cursor of stream people")
+	out := s.want(2, append(args, "--config", "key=${KEY}", "--since", "yesterday"), "--since yesterday: nothing of stream people begins there", "write it as 2024-01-31")
+	if strings.Contains(out, "stored cursor") {
+		t.Error("it speaks of a cursor that nobody has stored:\n" + out)
+	}
 	s.want(1, append(args, "--config", "key=nonsense"), "401", "The credential is not accepted")
 	s.want(1, []string{"sources", "test", "testdata/team.yaml"}, "config.base_url is missing", "--config name=value")
+}
+
+// A filter that only the second pass has is tried, too: its mistakes show before anything runs. SOQL takes no quotes around a time.
+func TestSourcesTestAsksFromTheCursor(t *testing.T) {
+	s := &stage{T: t}
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		asked = append(asked, q.URL.Query().Get("q"))
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(asked[len(asked)-1], "'") {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `[{"errorCode":"MALFORMED_QUERY","message":"unexpected token: '2024"}]`)
+			return
+		}
+		rows := []any{map[string]any{"Id": "a", "SystemModstamp": "2024-01-31T10:00:00.000+0000"}, map[string]any{"Id": "b", "SystemModstamp": "2024-01-31T11:00:00.000+0000"}}
+		if strings.Contains(asked[len(asked)-1], "WHERE") {
+			rows = append(rows[1:], map[string]any{"Id": "c", "SystemModstamp": "2024-01-31T12:00:00.000+0000"})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"records": rows})
+	}))
+	defer server.Close()
+	text := `source: force
+config: {url: {}}
+base_url: "{{ config.url }}"
+authenticator: {type: none}
+streams:
+  accounts:
+    path: /query
+    query: {q: 'SELECT Id{{ cursor == nil ? "" : " WHERE SystemModstamp >= @" + cursor + "@" }} FROM Account'}
+    records: records
+    primary_key: Id
+    incremental: {cursor_field: SystemModstamp, format: "%Y-%m-%dT%H:%M:%S.%3f%z", lookback: 10m}
+`
+	file := filepath.Join(t.TempDir(), "force.yaml")
+	write := func(quote string) {
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "@", quote)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"sources", "test", file, "--config", "url=" + server.URL}
+	write("''") // one quote, in YAML
+	s.want(1, args, "2 records suppressed, nothing would be published again", "WHERE%20SystemModstamp%20%3E%3D%20%272024-01-31T10%3A50%3A00.000%2B0000%27",
+		"accounts: FAIL: the first pass can be read, and the next one cannot", "MALFORMED_QUERY")
+	write("")
+	golden := filepath.Join(t.TempDir(), "golden")
+	s.want(0, append(args, "--record", golden), "accounts, from its cursor 2024-01-31T11:00:00.000+0000 on, as the next pass asks:",
+		"accounts: the next pass: 1 page, 2 records, of which 1 were not seen before", "recorded 3 exchanges")
+	s.want(0, append(args, "--replay", golden), "accounts: the next pass: 1 page, 2 records")
+	// A time as people write it, too.
+	asked = nil
+	s.want(0, append(args, "--since", "2024-01-31"))
+	if !slices.Contains(asked, "SELECT Id WHERE SystemModstamp >= 2024-01-30T23:50:00.000+0000 FROM Account") {
+		t.Errorf("asked for %q", asked)
+	}
+	// A recording from before that was asked for says so, and is good for the rest; one that has it shows what was changed since.
+	write(" ")
+	s.want(1, append(args, "--replay", golden), "no recorded answer to GET")
+	about := filepath.Join(golden, recordingFile)
+	if err := os.WriteFile(about, []byte(strings.ReplaceAll(read(t, about), `"onward": true`, `"onward": false`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.want(0, append(args, "--replay", golden), "2 records suppressed", "is not in this recording", "Record anew")
 }
 
 func must[T any](v T, err error) T {
@@ -133,6 +200,38 @@ streams:
 	}
 	s.want(1, append(args, "--partition", "shop=b"), `["b","b"]`)
 	s.want(2, append(args, "--partition", "shop=c"), "it has shop=a shop=b")
+}
+
+// A key that two records share is no matter of the hash: the advice is about the key, also where versions hide it.
+func TestSourcesTestSaysThatAKeyCameTwice(t *testing.T) {
+	s := &stage{T: t}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		rows := []any{map[string]any{"line": 1, "at": "2024-01-31T10:00:00Z", "sum": 5}, map[string]any{"line": 1, "at": "2024-01-31T11:00:00Z", "sum": 7},
+			map[string]any{"line": 2, "at": "2024-01-31T11:00:00Z", "sum": 7}}
+		if q.URL.Query().Get("since") != "" {
+			rows = rows[1:]
+		}
+		_ = json.NewEncoder(w).Encode(rows)
+	}))
+	defer server.Close()
+	for name, more := range map[string]string{"a snapshot": "", "versions": "\n    query: {since: '{{ cursor }}'}\n    incremental: {cursor_field: at, format: rfc3339}"} {
+		file := filepath.Join(t.TempDir(), "lines.yaml")
+		text := "source: lines\nconfig: {url: {}}\nbase_url: '{{ config.url }}'\nstreams:\n  lines:\n    path: /lines\n    records: .\n    primary_key: line" + more + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := s.want(1, []string{"sources", "test", file, "--config", "url=" + server.URL}, "lines: FAIL: one reading had the key 1 twice, with different contents: is `primary_key` unique?")
+		if strings.Contains(out, "exclude") {
+			t.Errorf("%s: it speaks of the hash:\n%s", name, out)
+		}
+		if text = strings.Replace(text, "primary_key: line", "primary_key: [line, sum]", 1); more == "" {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s.want(0, []string{"sources", "test", file, "--config", "url=" + server.URL}, "3 records suppressed, nothing would be published again")
+		}
+	}
 }
 
 // P21: the children of the first parent are tried with it, those of a given one without.

@@ -210,11 +210,13 @@ type trial struct {
 	recorder *recorder // nil: nothing is recorded
 	hide     veil
 	proof    string // the credential as people see it
-	now      time.Time
-	records  int
-	failed   bool
-	broken   error                                // a recording that could not be written
-	children map[*source.Request]source.Partition // of the first parent that was read (P21)
+	// cursorless says that what was recorded is from before the next pass was asked for.
+	cursorless bool
+	now        time.Time
+	records    int
+	failed     bool
+	broken     error                                // a recording that could not be written
+	children   map[*source.Request]source.Partition // of the first parent that was read (P21)
 }
 
 // open makes the way to the API, or to what was recorded of it.
@@ -236,7 +238,7 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 		if err != nil {
 			return nil, err
 		}
-		replay.hide, r.now, r.send = r.hide, replay.about.Now, replay.send
+		replay.hide, r.now, r.send, r.cursorless = r.hide, replay.about.Now, replay.send, !replay.about.Onward
 		return r, nil
 	}
 	if src.Auth.Rotates() && access.IsZero() {
@@ -255,7 +257,7 @@ func (t *trialFlags) open(p *program, src *source.Source) (*trial, error) {
 	}
 	r.client, r.send, r.hide = client, client.Do, client.Hide // the tokens that it is going to get, too
 	if t.record != "" {
-		if r.recorder, err = newRecorder(t.record, r.hide, recording{Source: src.Name, Now: r.now}); err != nil {
+		if r.recorder, err = newRecorder(t.record, r.hide, recording{Source: src.Name, Now: r.now, Onward: true}); err != nil {
 			return nil, err
 		}
 	}
@@ -332,6 +334,8 @@ type tested struct {
 	held             int
 	done             bool
 	checkpoint       cdc.Checkpoint
+	reached          cdc.Checkpoint // where the next pass would begin
+	twice            []string       // keys that came again, with another content
 }
 
 func (n *tested) published() int {
@@ -355,12 +359,13 @@ type trialStream struct {
 	table   *state.Table
 	encoder *codec.Encoder
 	values  map[string][]byte // as first read, to say what differs the second time
+	seen    map[string]uint64 // the hash of each key in this reading
 }
 
 // remembered bounds the values that are kept to say what differs.
 const remembered = 10_000
 
-// try reads a request twice.
+// try reads a request twice, and once more from the cursor that the first reading has found.
 func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) error {
 	spec, note, err := choose(request, t.partition, r.children[request])
 	if errors.Is(err, errNoParent) {
@@ -375,22 +380,10 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 		return err
 	}
 	b := &trialRequest{trial: r, request: request, streams: map[int]*trialStream{}, review: request.Review()}
-	var kinds []string
-	for _, st := range request.Streams {
-		one := &trialStream{spec: st, values: map[string][]byte{}}
-		if one.encoder, err = plainEncoder(st); err != nil {
-			return err
-		}
-		if one.table, err = state.New(); err != nil {
-			return err
-		}
-		defer one.table.Close()
-		b.streams[st.Index] = one
-		kind := "schema " + st.Schema
-		if st.Name != request.Name {
-			kind = "stream " + st.Name + ", " + kind
-		}
-		kinds = append(kinds, kind)
+	defer b.close()
+	kinds, err := b.open()
+	if err != nil {
+		return err
 	}
 	name := request.Name
 	r.say("%s%s: %s", name, note, strings.Join(kinds, "; "))
@@ -405,17 +398,16 @@ func (r *trial) try(ctx context.Context, request *source.Request, t trialFlags) 
 	if err != nil {
 		return err
 	}
-	switch n := second.published(); n {
-	case 0:
+	b.judge(second.published(), append(first.twice, second.twice...))
+	if second.published() == 0 {
 		r.say("%s: %s suppressed, nothing would be published again", name, counted(int64(second.suppressed), "record"))
-	default:
-		r.failed = true
-		r.say("%s: FAIL: %s would be published again: either the API changed meanwhile, or `hash: {exclude: […]}` has to name what "+
-			"differs from answer to answer", name, counted(int64(n), "record"))
 	}
 	if first.parked > 0 {
 		r.failed = true
 		r.say("%s: FAIL: %s would go to the dead-letter topic", name, counted(int64(first.parked), "record"))
+	}
+	if err := b.onward(ctx, spec, cp, first, t.pages); err != nil {
+		return err
 	}
 	b.remark()
 	r.say("")
@@ -431,6 +423,72 @@ func (b *trialRequest) remark() {
 		}
 		b.say("%s: %s: %s", b.request.Name, what, b.hide(m.Text))
 	}
+}
+
+// open makes what is known of each stream, and says what streams there are.
+func (b *trialRequest) open() (kinds []string, err error) {
+	for _, st := range b.request.Streams {
+		one := &trialStream{spec: st, values: map[string][]byte{}}
+		if one.encoder, err = plainEncoder(st); err != nil {
+			return nil, err
+		}
+		if one.table, err = state.New(); err != nil {
+			return nil, err
+		}
+		b.streams[st.Index] = one
+		kind := "schema " + st.Schema
+		if st.Name != b.request.Name {
+			kind = "stream " + st.Name + ", " + kind
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
+}
+
+func (b *trialRequest) close() {
+	for _, s := range b.streams {
+		s.table.Close()
+	}
+}
+
+// judge says what is wrong when records that were read before would be published again, and when a key came twice.
+func (b *trialRequest) judge(again int, twice []string) {
+	switch {
+	case len(twice) > 0:
+		b.failed = true
+		b.say("%s: FAIL: one reading had the key %s twice, with different contents: is `primary_key` unique? (A record that changed while it was read looks so, too.)",
+			b.request.Name, twice[0])
+	case again > 0:
+		b.failed = true
+		b.say("%s: FAIL: %s would be published again: either the API changed meanwhile, or `hash: {exclude: […]}` has to name what "+
+			"differs from answer to answer", b.request.Name, counted(int64(again), "record"))
+	}
+}
+
+// onward reads as the next pass will: from the cursor that the first reading has found, less the lookback. The readings before had no
+// cursor, so a filter that the API refuses shows only here.
+func (b *trialRequest) onward(ctx context.Context, spec source.Partition, began cdc.Checkpoint, first *tested, pages int) error {
+	name, cursor := b.request.Name, first.reached.Cursor
+	switch {
+	case b.request.Streams[0].Snapshot:
+		return nil
+	case cursor == "" || cursor == began.Cursor:
+		b.say("%s: no record has moved the cursor, so the next pass asks as this one did", name)
+		return nil
+	case b.cursorless:
+		b.say("%s: the request from the cursor %s on is not in this recording: it was made before that was asked for. Record anew, to try it too", name, cursor)
+		return nil
+	}
+	b.say("%s, from its cursor %s on, as the next pass asks:", name, cursor)
+	next, err := b.read(ctx, spec, first.reached, pages)
+	if err != nil {
+		b.say("%s: FAIL: the first pass can be read, and the next one cannot", name)
+		return err
+	}
+	b.judge(next.ops[cdc.Updated], next.twice)
+	b.say("%s: the next pass: %s, %s, of which %d were not seen before", name, counted(int64(next.pages), "page"), counted(int64(next.records), "record"),
+		next.ops[cdc.Created])
+	return nil
 }
 
 // String says what a reading came to.
@@ -494,30 +552,20 @@ func choose(request *source.Request, wanted string, child source.Partition) (sou
 	return source.Partition{}, "", fmt.Errorf("%w: stream %s has no partition %s: it has %s", errUsage, request.Name, wanted, clipped(strings.Join(names, " "), 300))
 }
 
-// since makes the checkpoint that a text stands for: a cursor as the API writes it, or a time that is written so.
+// since makes the checkpoint that a text stands for: a cursor as the API writes it, or a time.
 func since(request *source.Request, spec source.Partition, text string, now time.Time) (cdc.Checkpoint, error) {
 	if text == "" {
 		return cdc.Checkpoint{}, nil
 	}
-	if request.Streams[0].Snapshot {
-		return cdc.Checkpoint{}, fmt.Errorf("%w: stream %s has no cursor: every pass lists everything", errUsage, request.Name)
+	cursor, err := request.CursorOf(text)
+	cp := cdc.Checkpoint{Cursor: cursor, Passes: 1}
+	if err == nil {
+		_, err = request.Begin(spec, cp, now)
 	}
-	candidates := []string{text}
-	if at, ok := readTime(text); ok {
-		candidates = append(candidates, at.Format(time.RFC3339Nano), at.Format(time.DateTime), at.Format(time.DateOnly), fmt.Sprint(at.Unix()))
+	if err != nil {
+		return cdc.Checkpoint{}, fmt.Errorf("%w: --since %s: nothing of stream %s begins there: %w", errUsage, text, request.Name, err)
 	}
-	var first error
-	for _, c := range candidates {
-		cp := cdc.Checkpoint{Cursor: c, Passes: 1}
-		_, err := request.Begin(spec, cp, now)
-		if err == nil {
-			return cp, nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return cdc.Checkpoint{}, fmt.Errorf("%w: %q is no cursor of stream %s: write it as the API does (%w)", errUsage, text, request.Name, first)
+	return cp, nil
 }
 
 // readTime reads a time as people write it.
@@ -532,7 +580,10 @@ func readTime(text string) (time.Time, bool) {
 
 // read walks up to so many pages from cp, comparing with what was read before, as the connector does.
 func (b *trialRequest) read(ctx context.Context, spec source.Partition, cp cdc.Checkpoint, pages int) (*tested, error) {
-	n := &tested{ops: map[cdc.Op]int{}, checkpoint: cp}
+	n := &tested{ops: map[cdc.Op]int{}, checkpoint: cp, reached: cp}
+	for _, s := range b.streams {
+		s.seen = map[string]uint64{}
+	}
 	position, err := b.request.Begin(spec, cp, b.now)
 	if err != nil {
 		return n, err
@@ -564,7 +615,10 @@ func (b *trialRequest) read(ctx context.Context, spec source.Partition, cp cdc.C
 				s.table.Settle(b.batch)
 			}
 			position, n.done = page.Next, page.Done
-			n.checkpoint = position.Checkpoint()
+			n.checkpoint, n.reached = position.Checkpoint(), position.Checkpoint()
+			if !n.done {
+				n.reached = position.Reached()
+			}
 			err = position.Park(n.parked - page.Parked)
 		}
 		answer.Release()
@@ -631,6 +685,9 @@ func (r *trial) beget(st *source.Stream, rec *source.Record, body []byte) {
 // decide is what the connector would do with a record: its operation, or "" where nothing is published.
 func (b *trialRequest) decide(n *tested, rec *source.Record, body []byte, passes int64) (op cdc.Op, why string) {
 	s := b.streams[rec.Stream]
+	if s.twice(rec) {
+		n.twice = append(n.twice, string(rec.Key))
+	}
 	if rec.Same {
 		n.suppressed++
 		return "", ""
@@ -679,6 +736,18 @@ func (b *trialRequest) decide(n *tested, rec *source.Record, body []byte, passes
 		s.values[string(rec.Key)] = bytes.Clone(value)
 	}
 	return op, why
+}
+
+// twice reports whether this reading showed the record's key before, with another content. The entries of a log are meant to do that.
+func (s *trialStream) twice(rec *source.Record) bool {
+	if s.spec.LogFeed || rec.Err != nil || rec.Kind != source.Live || rec.Same {
+		return false
+	}
+	before, ok := s.seen[string(rec.Key)]
+	if len(s.seen) < remembered {
+		s.seen[string(rec.Key)] = rec.Hash
+	}
+	return ok && before != rec.Hash
 }
 
 // difference names the members in which a record differs from what was read before.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -413,4 +414,49 @@ func (r *Request) Opaque(text string) any {
 		}
 	}
 	return text
+}
+
+// CursorOf returns the cursor that a person means: text as the API writes a cursor or, where that is a time, as people write times.
+func (r *Request) CursorOf(text string) (string, error) {
+	in := r.incremental
+	switch {
+	case in == nil:
+		return "", errors.New("it has no cursor: every pass lists everything")
+	case in.kind == sequenceCursor:
+		_, err := number(text)
+		return text, err
+	case in.kind != timestampCursor:
+		return text, nil
+	}
+	if _, err := in.record.parse([]byte(text)); err == nil {
+		return text, nil
+	}
+	for _, name := range []string{"rfc3339", "date", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"} {
+		f, err := newFormat(name, in.record.zone.String())
+		if err != nil {
+			return "", err
+		}
+		if at, err := f.parse([]byte(text)); err == nil {
+			return in.record.print(at), nil
+		}
+	}
+	return "", fmt.Errorf("it is no time: write it as 2024-01-31, as 2024-01-31T12:00:00Z, or as the API does (%s)", in.record.name)
+}
+
+// Reached returns the checkpoint that the pass would leave if there were nothing behind the pages that it has read. Whoever reads
+// a few pages only begins the next pass from it.
+func (p *Position) Reached() cdc.Checkpoint {
+	ended := *p
+	ended.checkpoint = Restart(p.checkpoint)
+	ended.checkpoint.Passes++
+	ended.checkpoint.Request = p.request.RequestPrint
+	ended.checkpoint.Deep = p.now
+	switch in := p.request.incremental; {
+	case in == nil:
+	case in.kind == timestampCursor:
+		ended.advance(p.high.text)
+	default:
+		ended.advance(cmp.Or(p.given, p.cursor))
+	}
+	return ended.checkpoint
 }

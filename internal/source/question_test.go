@@ -84,3 +84,29 @@ func TestAncestorsOfARequest(t *testing.T) {
 		}
 	}
 }
+
+// TestCursorOf: whoever names a place writes it as the API does, or a time as people write times.
+func TestCursorOf(t *testing.T) {
+	for _, c := range []struct{ incremental, text, want string }{
+		{"cursor_field: at, format: rfc3339", "2024-01-31", "2024-01-31T00:00:00Z"},
+		{"cursor_field: at, format: rfc3339", "2024-01-31T01:00:00+01:00", "2024-01-31T01:00:00+01:00"}, // P16: the API's own text stays
+		{"cursor_field: at, format: '%d.%m.%Y'", "2024-01-31", "31.01.2024"},
+		{"cursor_field: at, format: '/Date(%Q%z)/'", "2024-01-31 12:00:00", "/Date(1706702400000+0000)/"},
+		{"cursor_field: at, format: unix_ms", "2024-01-31T12:00:00", "1706702400000"},
+		{"cursor_field: at, format: {record: '%Y-%m-%d %H:%M', zone: Europe/Berlin}", "2024-01-31T12:00:00Z", "2024-01-31 13:00"},
+		{"cursor_field: at, format: {record: '%Y-%m-%d %H:%M', zone: Europe/Berlin}", "2024-01-31", "2024-01-31 00:00"},
+		{"cursor_field: at, format: unix", "yesterday", ""},
+		{"type: sequence, next: n", "17", "17"},
+		{"type: sequence, next: n", "2024-01-31", ""},
+		{"type: opaque, next: n", "abc", "abc"},
+	} {
+		s := mustBind(t, minimal+"    query: {since: '{{ cursor }}'}\n    incremental: {"+c.incremental+"}\n", nil)
+		got, err := s.Requests[0].CursorOf(c.text)
+		if (err != nil) != (c.want == "") || err == nil && got != c.want {
+			t.Errorf("%s: %q is %q, not %q: %v", c.incremental, c.text, got, c.want, err)
+		}
+	}
+	if _, err := mustBind(t, minimal, nil).Requests[0].CursorOf("2024-01-31"); err == nil {
+		t.Error("a snapshot has a cursor")
+	}
+}
