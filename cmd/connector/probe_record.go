@@ -1,42 +1,83 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"tidemark/internal/fetch"
 	"tidemark/internal/source"
 )
 
 // headers looks at the answer's: whether the server says its time, and what is left of the budget (P3, P22).
-func (b *prober) headers(_ context.Context, _ string) error {
+func (b *prober) headers(ctx context.Context, _ string) error {
 	if !b.base.dated {
 		_ = b.clear("server time", "the answers have no Date: our clock less one minute is taken for the server's")
 	} else {
 		_ = b.clear("server time", "the answers have a Date, %s from our clock", counted(b.base.took, "second"))
 	}
-	left := headerLike(b.base.header, regexp.MustCompile(`(?i)remaining`))
-	declared := b.src.Rate.RemainingHeader
-	switch {
-	case left == "" && declared == "":
-		return b.clear("rate limit", "no header says what is left of it")
-	case declared != "" && b.base.header.Get(declared) == "":
-		return b.declare("rate limit", "/rate_limit.remaining_header", nil, true, "the answers have no header %s", declared)
-	case declared != "":
+	const limit, key = "rate limit", "/rate_limit.remaining_header"
+	left, declared := headerLike(b.base.header, regexp.MustCompile(`(?i)remaining`)), b.src.Rate.RemainingHeader
+	if declared != "" {
 		left = declared
 	}
-	return b.declare("rate limit", "/rate_limit.remaining_header", strings.ToLower(left), false, "it says %s", b.base.header.Get(left))
+	said := b.base.header.Get(left)
+	switch {
+	case left == "":
+		return b.clear(limit, "no header says what is left of it")
+	case said == "":
+		return b.declare(limit, key, nil, true, "the answers have no header %s", left)
+	case !wholeNumber(said):
+		return b.declare(limit, key, nil, true, "%s says %s, which is no plain number of what is left", left, clipped(said, 40))
+	}
+	falls, text, err := b.falls(ctx, left)
+	switch {
+	case err != nil:
+		return err
+	case falls:
+		return b.declare(limit, key, strings.ToLower(left), false, "it falls as requests are made: %s", text)
+	case declared == "":
+		return b.clear(limit, "%s does not fall as requests are made: %s", left, text)
+	}
+	return b.declare(limit, key, nil, true, "%s does not fall as requests are made: %s", left, text)
+}
+
+// falls asks a few times more, and reports whether the number that a header says gets less: what counts upwards says what was used, and
+// what stays speaks of something else. It may rise once, where a new stretch of time begins.
+func (b *prober) falls(ctx context.Context, header string) (falls bool, text string, err error) {
+	said := []string{b.base.header.Get(header)}
+	for range 3 {
+		a, err := b.ask(ctx, source.Question{})
+		if err != nil {
+			return false, "", err
+		}
+		said = append(said, a.header.Get(header))
+		before, err1 := strconv.Atoi(said[len(said)-2])
+		now, err2 := strconv.Atoi(said[len(said)-1])
+		if err1 == nil && err2 == nil && now < before {
+			falls = true
+			break
+		}
+	}
+	return falls, strings.Join(said, ", "), nil
+}
+
+func wholeNumber(text string) bool {
+	_, err := strconv.Atoi(text)
+	return err == nil
 }
 
 // headerLike returns the first header with a whole number whose name is like that.
 func headerLike(h http.Header, like *regexp.Regexp) string {
 	var names []string
 	for name := range h {
-		if _, err := strconv.Atoi(h.Get(name)); err == nil && like.MatchString(name) {
+		if wholeNumber(h.Get(name)) && like.MatchString(name) {
 			names = append(names, name)
 		}
 	}
@@ -104,15 +145,16 @@ func (b *prober) lookup(ctx context.Context, fact string, st *source.Stream) err
 	if st.Name != b.request.Name {
 		key = "records." + st.Name + ".reconcile.lookup"
 	}
-	var keys [][]byte
+	var listed [][]byte
 	for _, r := range b.base.rows() {
-		if r.Stream == st.Index && r.Key != nil && len(keys) < 3 {
-			keys = append(keys, r.Key)
+		if r.Stream == st.Index && r.Key != nil {
+			listed = append(listed, r.Key)
 		}
 	}
-	if len(keys) == 0 {
+	if len(listed) == 0 {
 		return errTooFew
 	}
+	keys := listed[:min(3, len(listed))]
 	for _, k := range keys {
 		status, gone, err := b.seek(ctx, st, k)
 		switch {
@@ -124,7 +166,7 @@ func (b *prober) lookup(ctx context.Context, fact string, st *source.Stream) err
 			return b.declare(fact, key, nil, true, "FALSE %d: the listed record %s is said not to be there; nothing may be deleted on its word", status, k)
 		}
 	}
-	made := madeUp(keys[0])
+	made := madeUp(listed)
 	status, gone, err := b.seek(ctx, st, made)
 	switch {
 	case status == 0:
@@ -158,28 +200,86 @@ func (b *prober) seek(ctx context.Context, st *source.Stream, key []byte) (statu
 	return resp.Status, gone, err
 }
 
-// madeUp is a key of the same form that no record has: every digit and letter of its last field is another one. A number grows.
-func madeUp(key []byte) []byte {
-	out := slices.Clone(key)
-	if n, err := strconv.ParseInt(string(key), 10, 52); err == nil {
-		return strconv.AppendInt(nil, n+1<<40, 10)
-	}
-	from := strings.LastIndexByte(strings.TrimRight(string(out), `"]`), '"') + 1
-	if from == 0 {
-		from = strings.LastIndexByte(string(out), ',') + 1
-	}
-	for i := from; i < len(out); i++ {
-		switch c := out[i]; {
-		case c >= '0' && c <= '9':
-			out[i] = '0' + (c-'0'+7)%10
-		case c >= 'a' && c <= 'f':
-			out[i] = 'a' + (c-'a'+3)%6
-		case c >= 'A' && c <= 'F':
-			out[i] = 'A' + (c-'A'+3)%6
+// madeUp is a key of the same form as the listed ones that no record has: the last word of the last field is another one, and a long one.
+func madeUp(listed [][]byte) []byte {
+	for turn := 1; ; turn++ {
+		made := another(listed[0], turn)
+		if !slices.ContainsFunc(listed, func(k []byte) bool { return bytes.Equal(k, made) }) {
+			return made
 		}
 	}
-	if out[from] == '0' && out[len(out)-1] == ']' { // a number does not begin with 0
-		out[from] = '9'
+}
+
+// another is a key of the same form: a list's last field, or the text itself.
+func another(key []byte, turn int) []byte {
+	var fields []any
+	if decode(key, &fields) != nil || len(fields) == 0 {
+		return []byte(strange(string(key), turn))
 	}
-	return out
+	switch last := fields[len(fields)-1].(type) {
+	case string:
+		fields[len(fields)-1] = strange(last, turn)
+	case json.Number:
+		fields[len(fields)-1] = json.Number(strange(last.String(), turn))
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(fields); err != nil {
+		return []byte(strange(string(key), turn)) // it was decoded a moment ago
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+var (
+	lastWord  = regexp.MustCompile(`[0-9A-Za-z]+[^0-9A-Za-z]*$`)
+	hexWord   = regexp.MustCompile(`^([0-9a-f]{12,}|[0-9A-F]{12,})$`)
+	endNumber = regexp.MustCompile(`[0-9]{1,11}$`)
+)
+
+// long is how long a made-up word is at least: a short one may well be somebody's.
+const long = 12
+
+// strange puts another word in the place of a text's last one. A long word of hexadecimal digits stays one, a number at the end of a
+// word grows beyond all others, and any other word has its letters and digits moved, again and again until it is long.
+func strange(text string, turn int) string {
+	at := lastWord.FindStringIndex(text)
+	if at == nil {
+		return text + strings.Repeat("9", long+turn)
+	}
+	word := strings.TrimRightFunc(text[at[0]:at[1]], func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	rest := text[at[0]+len(word):]
+	var made string
+	switch number := endNumber.FindString(word); {
+	case hexWord.MatchString(word):
+		made = moved(word, 6, turn)
+	case number != "" && (len(number) == len(word) || word[len(word)-len(number)-1] > '9'):
+		n, _ := strconv.ParseInt(number, 10, 64) // eleven digits at the most
+		made = word[:len(word)-len(number)] + strconv.FormatInt(n+int64(turn)<<40, 10)
+	default:
+		for made = moved(word, 26, turn); len(made) < long; {
+			made += moved(word, 26, turn)
+		}
+	}
+	if made[0] == '0' && word[0] != '0' { // a number does not begin with 0
+		made = "9" + made[1:]
+	}
+	return text[:at[0]] + made + rest
+}
+
+// moved moves every digit and every letter of a word to another one, of so many letters.
+func moved(word string, letters, turn int) string {
+	out := []byte(word)
+	step := func(c, first byte, n int) byte { return first + byte((int(c-first)+1+(n/2+turn)%(n-1))%n) }
+	for i, c := range out {
+		switch {
+		case c <= '9':
+			out[i] = step(c, '0', 10)
+		case c <= 'Z':
+			out[i] = step(c, 'A', letters)
+		default:
+			out[i] = step(c, 'a', letters)
+		}
+	}
+	return string(out)
 }

@@ -31,18 +31,20 @@ type facts struct {
 	sizeless      bool          // limit is ignored
 	echoLies      bool          // beyond the cap
 	noEcho        bool
-	total         int    // this many more than there are
-	layout        string // of times in requests; others find nothing
-	lookup        string // false: 404 for everybody; found: the first record for everybody; page: 200 with an error
-	etag          string // works, never
-	strict        bool   // unknown parameters are refused
-	zero          bool   // pages count from 0
-	repeats       bool   // the last page comes again and again
-	badCursor     int    // status of an unknown cursor; 0: it begins anew; 204: an empty answer
-	emptyCursor   string // moves, none; "": it stays
-	frozen        bool   // the cursor never moves
-	once          bool   // a cursor is good for one use
-	remaining     bool   // a header says what is left of the budget
+	total         int                // this many more than there are
+	layout        string             // of times in requests; others find nothing
+	lookup        string             // false: 404 for everybody; found: the first record for everybody; page: 200 with an error
+	etag          string             // works, never
+	strict        bool               // unknown parameters are refused
+	zero          bool               // pages count from 0
+	repeats       bool               // the last page comes again and again
+	badCursor     int                // status of an unknown cursor; 0: it begins anew; 204: an empty answer
+	emptyCursor   string             // moves, none; "": it stays
+	frozen        bool               // the cursor never moves
+	once          bool               // a cursor is good for one use
+	quota         func(n int) string // what a header says of the budget
+	badSince      int                // status of a filter
+	ids           func(i int) string // of things; nil: numbers
 	badToken      int
 	brokenPastEnd bool // 404 behind the last page
 
@@ -81,6 +83,9 @@ func (f *facts) at(i int) time.Time {
 }
 
 func (f *facts) thing(i int) map[string]any {
+	if f.ids != nil {
+		return map[string]any{"id": f.ids(i), "at": f.at(i).Format(time.RFC3339Nano)}
+	}
 	return map[string]any{"id": i + 1, "at": f.at(i).Format(time.RFC3339Nano), "name": fmt.Sprint("thing ", i)}
 }
 
@@ -88,10 +93,14 @@ func (f *facts) thing(i int) map[string]any {
 func (f *facts) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	f.n++
 	w.Header().Set("Content-Type", "application/json")
-	if f.remaining {
-		w.Header().Set("X-Quota-Remaining", "977")
+	if f.quota != nil {
+		w.Header().Set("X-Quota-Remaining", f.quota(f.n))
 	}
 	v := q.URL.Query()
+	if f.badSince > 0 && v.Get("since") != "" {
+		f.fail(w, f.badSince)
+		return
+	}
 	for name := range v {
 		if f.strict && !slices.Contains([]string{"since", "limit", "page", "cursor", "token"}, name) {
 			f.fail(w, 400)
@@ -198,6 +207,11 @@ func (f *facts) passes(since string, at time.Time) bool {
 
 func (f *facts) one(w http.ResponseWriter, id string) {
 	n, err := strconv.Atoi(id)
+	for i := 0; f.ids != nil && i < f.records; i++ {
+		if f.ids(i) == id {
+			n, err = i+1, nil
+		}
+	}
 	switch there := err == nil && n >= 1 && n <= f.records; {
 	case f.lookup == "found":
 		f.write(w, f.thing(0))
@@ -333,43 +347,50 @@ var switched = map[string]struct {
 	fixed  bool // the definition can say it
 	agrees bool // it says so already
 }{
-	"ignored filter":       {"things", facts{ignored: true}, []string{"filter: DIFFERS: IGNORED", "incremental: null", "future: DIFFERS"}, false, false},
-	"exclusive filter":     {"things", facts{exclusive: true}, []string{"inclusive: DIFFERS", "      inclusive: false", "granularity: 1us"}, true, false},
-	"whole seconds":        {"things", facts{granularity: time.Second}, []string{"granularity: DIFFERS", "      granularity: 1s\n"}, true, false},
-	"whole minutes":        {"things", facts{granularity: time.Minute}, []string{"granularity: DIFFERS", "      granularity: 1m\n"}, true, false},
-	"exclusive minutes":    {"things", facts{granularity: time.Minute, exclusive: true}, []string{"      granularity: 1m\n", "      inclusive: false"}, true, false},
-	"newest first":         {"things", facts{order: "desc"}, []string{"order: DIFFERS", "      order: desc"}, true, false},
-	"no order":             {"things", facts{order: "none"}, []string{"order: DIFFERS", "      order: none"}, true, false},
-	"capped":               {"things", facts{cap: 10}, []string{"largest page: DIFFERS: capped silently", "      limit: 10\n"}, true, false},
-	"capped, echo lies":    {"things", facts{cap: 10, echoLies: true}, []string{"page size echoed: DIFFERS: meta.limit repeats", "size_echo: null"}, true, false},
-	"refuses":              {"things", facts{refuses: 15}, nil, false, false},
-	"refuses far more":     {"things", facts{refuses: 50}, []string{"50 is not", "      limit: 20\n"}, false, true},
-	"size ignored":         {"things", facts{sizeless: true}, []string{"page size: DIFFERS", "there are 7"}, false, false},
-	"no echo":              {"things", facts{noEcho: true}, []string{"page size echoed: DIFFERS", "size_echo: null"}, true, false},
-	"wrong total":          {"things", facts{total: 3}, []string{"total: DIFFERS: meta.total says 93, and the listing shows 90", "total: null"}, true, false},
-	"blank in times":       {"things", facts{layout: "2006-01-02 15:04:05.000Z"}, []string{"time format: DIFFERS", "%Y-%m-%d %H:%M:%S.%3fZ"}, false, false},
-	"false 404":            {"things", facts{lookup: "false"}, []string{"lookup: DIFFERS: FALSE 404", "lookup: null"}, true, false},
-	"lookup of anything":   {"things", facts{lookup: "found"}, []string{"lookup: DIFFERS", "lookup: null"}, true, false},
-	"lookup without 404":   {"things", facts{lookup: "page"}, []string{"lookup: DIFFERS: the made-up", "instead of 404"}, true, false},
-	"etag works":           {"things", facts{etag: "works"}, []string{"etag: works"}, false, true},
-	"etag never matches":   {"things", facts{etag: "never"}, []string{"etag: does not work"}, false, true},
-	"strict parameters":    {"things", facts{strict: true}, []string{"unknown parameter: is refused by 400"}, false, true},
-	"pages from 0":         {"things", facts{zero: true}, []string{"first page: DIFFERS", "      start: 0"}, true, false},
-	"last page repeated":   {"things", facts{repeats: true}, []string{"past the end: DIFFERS"}, false, false},
-	"404 past the end":     {"things", facts{brokenPastEnd: true}, []string{"past the end: DIFFERS", "would halt"}, false, false},
-	"rate limit header":    {"things", facts{remaining: true}, []string{"  remaining_header: x-quota-remaining", "it says 977"}, true, true},
-	"cursor moves":         {"log", facts{emptyCursor: "moves", badCursor: 410}, []string{"it moves"}, false, true},
-	"cursor stays":         {"log", facts{badCursor: 410}, []string{"it stays"}, false, true},
-	"no cursor at the end": {"log", facts{emptyCursor: "none", badCursor: 410}, []string{"cursor of an empty page: DIFFERS"}, false, false},
-	"frozen cursor":        {"log", facts{frozen: true}, []string{"cursor of an empty page: DIFFERS: FROZEN"}, false, false},
-	"cursor good once":     {"log", facts{once: true, badCursor: 410}, []string{"cursor asked again: DIFFERS", "checkpoint: pass"}, true, false},
-	"unknown cursor 410":   {"log", facts{badCursor: 410}, []string{"unknown cursor: 410, which the definition takes as expired"}, false, true},
-	"unknown cursor 400":   {"log", facts{badCursor: 400}, []string{"unknown cursor: DIFFERS: 400", "errors: [{status: 400, do: expired}]"}, true, false},
-	"unknown cursor anew":  {"log", facts{}, []string{"SILENCE", "begins anew"}, false, true},
-	"unknown cursor empty": {"log", facts{badCursor: 204}, []string{"SILENCE", "declare `head`"}, false, true},
-	"unknown cursor 500":   {"log", facts{badCursor: 500}, []string{"unknown cursor: DIFFERS: 500", "again and again", "errors: [{status: 500, do: expired}]"}, true, false},
-	"unknown token 400":    {"tokens", facts{badToken: 400}, []string{"unknown token: DIFFERS: 400", "errors: [{status: 400, do: restart_pass}]"}, true, false},
-	"unknown token 410":    {"tokens", facts{badToken: 410}, []string{"begin the whole listing anew", "errors: [{status: 410, do: restart_pass}]"}, true, false},
+	"ignored filter":        {"things", facts{ignored: true}, []string{"filter: DIFFERS: IGNORED", "incremental: null", "future: DIFFERS"}, false, false},
+	"exclusive filter":      {"things", facts{exclusive: true}, []string{"inclusive: DIFFERS", "      inclusive: false", "granularity: 1us"}, true, false},
+	"whole seconds":         {"things", facts{granularity: time.Second}, []string{"granularity: DIFFERS", "      granularity: 1s\n"}, true, false},
+	"whole minutes":         {"things", facts{granularity: time.Minute}, []string{"granularity: DIFFERS", "      granularity: 1m\n"}, true, false},
+	"exclusive minutes":     {"things", facts{granularity: time.Minute, exclusive: true}, []string{"      granularity: 1m\n", "      inclusive: false"}, true, false},
+	"newest first":          {"things", facts{order: "desc"}, []string{"order: DIFFERS", "      order: desc"}, true, false},
+	"no order":              {"things", facts{order: "none"}, []string{"order: DIFFERS", "      order: none"}, true, false},
+	"capped":                {"things", facts{cap: 10}, []string{"largest page: DIFFERS: capped silently", "      limit: 10\n"}, true, false},
+	"capped, echo lies":     {"things", facts{cap: 10, echoLies: true}, []string{"page size echoed: DIFFERS: meta.limit repeats", "size_echo: null"}, true, false},
+	"refuses":               {"things", facts{refuses: 15}, nil, false, false},
+	"refuses far more":      {"things", facts{refuses: 50}, []string{"50 is not", "      limit: 20\n"}, false, true},
+	"size ignored":          {"things", facts{sizeless: true}, []string{"page size: DIFFERS", "there are 7"}, false, false},
+	"no echo":               {"things", facts{noEcho: true}, []string{"page size echoed: DIFFERS", "size_echo: null"}, true, false},
+	"wrong total":           {"things", facts{total: 3}, []string{"total: DIFFERS: meta.total says 93, and the listing shows 90", "total: null"}, true, false},
+	"blank in times":        {"things", facts{layout: "2006-01-02 15:04:05.000Z"}, []string{"time format: DIFFERS", "%Y-%m-%d %H:%M:%S.%3fZ"}, false, false},
+	"false 404":             {"things", facts{lookup: "false"}, []string{"lookup: DIFFERS: FALSE 404", "lookup: null"}, true, false},
+	"lookup of anything":    {"things", facts{lookup: "found"}, []string{"lookup: DIFFERS", "lookup: null"}, true, false},
+	"lookup without 404":    {"things", facts{lookup: "page"}, []string{"lookup: DIFFERS: the made-up", "instead of 404"}, true, false},
+	"etag works":            {"things", facts{etag: "works"}, []string{"etag: works"}, false, true},
+	"etag never matches":    {"things", facts{etag: "never"}, []string{"etag: does not work"}, false, true},
+	"strict parameters":     {"things", facts{strict: true}, []string{"unknown parameter: is refused by 400"}, false, true},
+	"pages from 0":          {"things", facts{zero: true}, []string{"first page: DIFFERS", "      start: 0"}, true, false},
+	"last page repeated":    {"things", facts{repeats: true}, []string{"past the end: DIFFERS"}, false, false},
+	"404 past the end":      {"things", facts{brokenPastEnd: true}, []string{"past the end: DIFFERS", "would halt"}, false, false},
+	"filter refused":        {"things", facts{badSince: 400}, []string{"filter: DIFFERS: a request from ", " on is answered by 400"}, false, false},
+	"ids like p8":           {"things", facts{records: 260, ids: func(i int) string { return fmt.Sprint("p", i+1) }}, []string{"its 404 is real"}, false, true},
+	"ids like north":        {"things", facts{records: 4, ids: func(i int) string { return []string{"north", "south", "west", "east"}[i] }}, []string{"its 404 is real"}, false, true},
+	"rate limit header":     {"things", facts{quota: func(n int) string { return fmt.Sprint(977 - n) }}, []string{"  remaining_header: x-quota-remaining", "it falls as requests are made: 97"}, true, true},
+	"it refills meanwhile":  {"things", facts{quota: func(n int) string { return fmt.Sprint(40 - n%4) }}, []string{"  remaining_header: x-quota-remaining"}, true, true},
+	"it counts what's used": {"things", facts{quota: func(n int) string { return fmt.Sprint(n) }}, []string{"does not fall as requests are made"}, true, true},
+	"it never changes":      {"things", facts{quota: func(int) string { return "977" }}, []string{"does not fall as requests are made: 977, 977, 977, 977"}, true, true},
+	"used and limit":        {"things", facts{quota: func(n int) string { return fmt.Sprint(n, "/40") }}, []string{"no header says what is left of it"}, true, true},
+	"cursor moves":          {"log", facts{emptyCursor: "moves", badCursor: 410}, []string{"it moves"}, false, true},
+	"cursor stays":          {"log", facts{badCursor: 410}, []string{"it stays"}, false, true},
+	"no cursor at the end":  {"log", facts{emptyCursor: "none", badCursor: 410}, []string{"cursor of an empty page: DIFFERS"}, false, false},
+	"frozen cursor":         {"log", facts{frozen: true}, []string{"cursor of an empty page: DIFFERS: FROZEN"}, false, false},
+	"cursor good once":      {"log", facts{once: true, badCursor: 410}, []string{"cursor asked again: DIFFERS", "checkpoint: pass"}, true, false},
+	"unknown cursor 410":    {"log", facts{badCursor: 410}, []string{"unknown cursor: 410, which the definition takes as expired"}, false, true},
+	"unknown cursor 400":    {"log", facts{badCursor: 400}, []string{"unknown cursor: DIFFERS: 400", "errors: [{status: 400, do: expired}]"}, true, false},
+	"unknown cursor anew":   {"log", facts{}, []string{"SILENCE", "begins anew"}, false, true},
+	"unknown cursor empty":  {"log", facts{badCursor: 204}, []string{"SILENCE", "declare `head`"}, false, true},
+	"unknown cursor 500":    {"log", facts{badCursor: 500}, []string{"unknown cursor: DIFFERS: 500", "again and again", "errors: [{status: 500, do: expired}]"}, true, false},
+	"unknown token 400":     {"tokens", facts{badToken: 400}, []string{"unknown token: DIFFERS: 400", "errors: [{status: 400, do: restart_pass}]"}, true, false},
+	"unknown token 410":     {"tokens", facts{badToken: 410}, []string{"begin the whole listing anew", "errors: [{status: 410, do: restart_pass}]"}, true, false},
 }
 
 // TestProbeFindsEachFact: an API with one fact switched is seen through; where the definition can say it, what is printed says it,
@@ -478,12 +499,35 @@ func TestProbeOfTheSystems(t *testing.T) {
 	}
 }
 
-// TestMadeUpKeys: a made-up key has the form of a real one and is another one.
+// TestMadeUpKeys: a made-up key has the form of a real one, is none of the listed ones, and so long that it is hardly anybody's.
 func TestMadeUpKeys(t *testing.T) {
-	for _, key := range []string{"1", "999", "abc-123", `["Listings","a7|9"]`, `["x",12]`, `["7ff1dc66-410f-470d-a8ae-000000000016"]`, "7FF1DC66"} {
-		made := string(madeUp([]byte(key)))
-		if made == key || (strings.HasPrefix(key, "[") && !json.Valid([]byte(made))) {
+	for key, want := range map[string]string{
+		"1": "1099511627777", "999": "1099511628775", "abc-123": "abc-1099511627899", `["Listings","a7|9"]`: `["Listings","a7|1099511627785"]`, `["x",12]`: `["x",1099511627788]`,
+		"p8": "p1099511627784", "north": "cdgiwcdgiwcdgiw", "NffrFeUfNV2Hib": "", "7FF1DC66": "", `["caf\u00e9"]`: "", "東京": "東京9999999999999", "2024000000000": "",
+		`["7ff1dc66-410f-470d-a8ae-000000000016"]`: "", "507f1f77bcf86cd799439011": "", `["x",300000000000]`: "", "us": "", "a-": "",
+	} {
+		made := string(madeUp([][]byte{[]byte(key)}))
+		if made == key || want != "" && made != want || json.Valid([]byte(key)) != json.Valid([]byte(made)) || len(made) < long {
 			t.Errorf("%s: %s", key, made)
+		}
+		again := string(madeUp([][]byte{[]byte(key), []byte(made)}))
+		if again == made || again == key {
+			t.Errorf("%s: %s is listed, and comes again", key, made)
+		}
+		if hexWord.MatchString(key) && !hexWord.MatchString(made) {
+			t.Errorf("%s: %s is not hexadecimal any more", key, made)
+		}
+	}
+}
+
+// TestProbeOfADeclaredQuotaHeader: a header that is no number of what is left slows nobody down, so it is not to be declared.
+func TestProbeOfADeclaredQuotaHeader(t *testing.T) {
+	s := &stage{T: t}
+	definition := "rate_limit: {budget: 10000, remaining_header: x-quota-remaining}\n" + labYAML
+	for said, want := range map[string]string{"1/40": "says 1/40, which is no plain number", "7": "does not fall"} {
+		code, out := s.probed(facts{quota: func(int) string { return said }}, "things", definition)
+		if code != 1 || !strings.Contains(out, "rate limit: DIFFERS: x-quota-remaining "+want) || !strings.Contains(out, "remaining_header: null") {
+			t.Errorf("%d\n%s", code, out)
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (b *prober) filter(ctx context.Context, fact string) error {
 	shown, all := b.older(a, pivot.At)
 	switch {
 	case a.glimpse == nil:
-		return b.clear(fact, "a request from %s on is answered by %d: %s", pivot.Text, a.status, a.why)
+		return b.contradict(fact, "a request from %s on is answered by %d: %s", pivot.Text, a.status, a.why)
 	case all > 0 && shown == all:
 		if late, err := b.later(ctx); err != nil || len(late.rows()) == 0 {
 			return errors.Join(err, errors.New("from a time in the future on there is nothing, and the records of the first page lie too close together to see more"))
