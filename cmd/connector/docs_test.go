@@ -3,9 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,5 +146,43 @@ func TestExamplesAreListed(t *testing.T) {
 	}
 	for name := range listed {
 		t.Errorf("docs/examples.md lists %s, which is not there", name)
+	}
+}
+
+var commandNamed = regexp.MustCompile("`connector ([a-z-]+)")
+
+// TestMessagesNameCommandsThatAreThere: what a message tells people to do can be done. Dead letters cannot be replayed.
+func TestMessagesNameCommandsThatAreThere(t *testing.T) {
+	literals := 0
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			l, ok := n.(*ast.BasicLit)
+			if !ok || l.Kind != token.STRING {
+				return true
+			}
+			literals++
+			for _, m := range commandNamed.FindAllStringSubmatch(l.Value, -1) {
+				if !slices.Contains(names(), m[1]) {
+					t.Errorf("%s: there is no command %s: %s", file, m[1], l.Value)
+				}
+			}
+			for _, word := range []string{"replay it", "replay them", "replay the"} {
+				if strings.Contains(l.Value, word) {
+					t.Errorf("%s: nothing replays dead letters: %s", file, l.Value)
+				}
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || literals < 1000 {
+		t.Fatalf("%d texts, %v", literals, err)
 	}
 }

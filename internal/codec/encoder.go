@@ -131,7 +131,7 @@ func (e *Encoder) AppendEvent(dst []byte, ev *Event, value []byte) ([]byte, erro
 	}
 	if dst, err = e.avro.encode(dst, value); err != nil {
 		return dst[:start], &cdc.Error{Op: "encode", Err: err, Remedy: cdc.Park, Scope: cdc.Record,
-			Hint: "Mend the record upstream, or give the stream a schema with this type (`schema: json` takes everything), then replay the dead letter"}
+			Hint: "Mend the record upstream, or give the stream a schema with this type (`schema: json` takes everything): it comes by itself when it is read again"}
 	}
 	return dst, nil
 }

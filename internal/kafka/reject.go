@@ -24,7 +24,7 @@ func (s *Session) rejection(b *Batch, r RejectedError) error {
 		}
 	}
 	return &cdc.Error{Op: "commit", Where: s.claim.Connection, Err: &r, Remedy: cdc.Park, Scope: cdc.Record,
-		Hint: "The records go to the dead-letter topic; raise max.message.bytes of the topic, or publish less of the record, and replay them"}
+		Hint: "The records go to the dead-letter topic; raise max.message.bytes of the topic, or publish less of the record: they come by themselves when they are read again"}
 }
 
 // bisected looks for the records that the broker refuses whatever surrounds them (K15). One bad record fails the promises of

@@ -201,7 +201,7 @@ func (s *Session) Fits(topic string, key, value []byte, headers []cdc.Header) er
 func fits(n int, topic string, limit int) error {
 	if n > limit {
 		return cdc.Errorf(cdc.Park, cdc.Record, "produce to "+topic,
-			fmt.Sprintf("Raise max.message.bytes of the topic to %d or more, or publish less of the record; then replay it", n),
+			fmt.Sprintf("Raise max.message.bytes of the topic to %d or more, or publish less of the record: it comes by itself when it is read again", n),
 			"the record takes up to %d bytes, the topic's max.message.bytes is %d", n, limit)
 	}
 	return nil

@@ -131,6 +131,10 @@ func (s *splitter) unreadable(rd *reader, list, pos, end int, err error) (int, e
 	return end, nil
 }
 
+// parkedHint says what becomes of a parked record: nobody has to send it again.
+const parkedHint = "Correct the record upstream, or the definition: it comes by itself when it is read again, " +
+	"at its next change, by a full listing or after `connector offsets rewind`"
+
 // park gives the record its error, unless it has one.
 func (s *splitter) park(rec *Record, what string, err error) {
 	if rec.Err != nil {
@@ -141,7 +145,7 @@ func (s *splitter) park(rec *Record, what string, err error) {
 		rec.Err = err
 		return
 	}
-	e := cdc.Errorf(cdc.Park, cdc.Record, "read record", "Correct the record upstream, or the definition, and replay it", "%s: %w", what, err)
+	e := cdc.Errorf(cdc.Park, cdc.Record, "read record", parkedHint, "%s: %w", what, err)
 	e.Where = s.pos.where()
 	rec.Err = e
 }
