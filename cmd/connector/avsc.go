@@ -16,17 +16,17 @@ import (
 // output, so that the schema alone can be sent into a file.
 func sourcesSchema(ctx context.Context, p *program, args []string) error {
 	var t trialFlags
-	f := p.flags("sources schema", "NAME_OR_FILE STREAM --config name=value ... [--replay DIR]")
+	f := p.flags("sources schema", "NAME_OR_FILE --stream S --config name=value ... [--replay DIR]")
 	t.asks(f)
 	t.reads(f, 5)
-	rest, err := parse(f, args, 2)
+	f.StringVar(&t.stream, "stream", "", "the stream whose records are looked at")
+	rest, err := parse(f, args, 1)
 	if err != nil {
 		return err
 	}
-	if len(rest) < 2 || t.pages < 1 {
-		return fmt.Errorf("%w: connector sources schema NAME_OR_FILE STREAM --config name=value ..., at least one page", errUsage)
+	if len(rest) == 0 || t.stream == "" || t.pages < 1 {
+		return fmt.Errorf("%w: connector sources schema NAME_OR_FILE --stream S --config name=value ..., at least one page", errUsage)
 	}
-	t.stream = rest[1]
 	d, err := source.Open(rest[0])
 	if err != nil {
 		return err

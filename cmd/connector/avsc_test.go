@@ -44,7 +44,7 @@ func TestSourcesSchema(t *testing.T) {
 		server := httptest.NewServer(c.up.Handler())
 		defer server.Close()
 		c.up.Freeze()
-		args := []string{"sources", "schema", c.name, c.stream, "--pages", "20"}
+		args := []string{"sources", "schema", c.name, "--stream", c.stream, "--pages", "20"}
 		for _, setting := range c.config(server.URL) {
 			args = append(args, "--config", setting)
 		}
@@ -79,6 +79,6 @@ func TestSourcesSchema(t *testing.T) {
 			t.Errorf("%s: only %d records", c.name, fit)
 		}
 	}
-	s.want(2, []string{"sources", "schema", "givergy", "items"}, "givergy has no stream items", "buy_now_items")
-	s.want(2, []string{"sources", "schema", "salesloft"}, "STREAM")
+	s.want(2, []string{"sources", "schema", "givergy", "--stream", "items"}, "givergy has no stream items", "buy_now_items")
+	s.want(2, []string{"sources", "schema", "salesloft"}, "--stream S")
 }

@@ -21,7 +21,7 @@ func sourcesCommand(ctx context.Context, p *program, args []string) error {
 		{name: "check", args: "FILE...", does: "check definitions without asking anybody", run: sourcesCheck},
 		{name: "test", args: "NAME_OR_FILE --config k=v ...", does: "read pages of the API twice, and show what would be published", run: sourcesTest},
 		{name: "probe", args: "NAME_OR_FILE --config k=v ...", does: "ask the API what its documentation leaves out; the answers as YAML", run: sourcesProbe},
-		{name: "schema", args: "NAME_OR_FILE STREAM --config k=v ...", does: "an Avro schema that fits the records of some pages", run: sourcesSchema},
+		{name: "schema", args: "NAME_OR_FILE --stream S --config k=v ...", does: "an Avro schema that fits the records of some pages", run: sourcesSchema},
 		{name: "json-schema", args: "[connections]", does: "a JSON Schema of definitions, or of connections.yaml: editors complete and check", run: sourcesJSONSchema},
 		{name: "reference", does: "every key of definitions and of connections.yaml, as Markdown", run: sourcesReference},
 	})
@@ -36,7 +36,7 @@ func (p *program) verb(ctx context.Context, name string, args []string, verbs []
 		}
 		words = append(words, v.name)
 	}
-	if len(args) > 0 && !slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+	if len(args) > 0 && !slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]) {
 		return fmt.Errorf("%w: %s has no %q%s: it has %s", errUsage, name, args[0], nearest(args[0], words), strings.Join(words, ", "))
 	}
 	rows := [][]string{}

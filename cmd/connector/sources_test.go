@@ -31,6 +31,7 @@ func TestSourcesListAndShow(t *testing.T) {
 	s.want(1, []string{"sources", "show", "couchbd"}, "no definition is called")
 	s.want(2, []string{"sources", "tset"}, `did you mean "test"`)
 	s.want(0, []string{"sources", "-h"}, "connector sources check FILE...")
+	s.want(0, []string{"sources", "help"}, "connector sources check FILE...")
 	s.want(0, []string{"sources", "test", "-h"}, "-replay")
 }
 

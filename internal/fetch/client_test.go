@@ -135,6 +135,28 @@ func TestForeignURL(t *testing.T) {
 	})
 }
 
+// A link that differs from base_url in its scheme alone is refused like any other, and the message says what it is and the way out.
+func TestLinksOfTheOtherScheme(t *testing.T) {
+	for _, c := range []struct{ base, link, want, hint string }{
+		{"http://api.test", "https://api.test/v1?page=2", "begins with https://, and base_url does not", "write base_url with https://"},
+		{"https://API.test", "http://api.test/v1?page=2", "begins with http://, and base_url does not", "take the token out of the link"},
+		{"http://api.test:8080", "https://api.test:8080/v1", "begins with https://", "write base_url with https://"},
+		{"http://api.test", "https://api.test:8080/v1", "the credential is not sent there", "leads away from base_url"},
+		{"http://api.test", "https://other.test/v1", "the credential is not sent there", "leads away from base_url"},
+	} {
+		g, err := newGuard([]string{c.base}, nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := url.Parse(c.link)
+		own, err := g.check(u, false, "here")
+		want(t, err, cdc.Halt, cdc.Stream, "foreign URL", c.want)
+		if own || !strings.Contains(cdc.Hint(err), c.hint) {
+			t.Errorf("%s from %s: %s", c.link, c.base, cdc.Hint(err))
+		}
+	}
+}
+
 // What an answer names may not be private or link-local, base_url not link-local, unless it is allowed.
 func TestPrivateAddresses(t *testing.T) {
 	g, err := newGuard([]string{"http://10.0.0.1", "http://api.test"}, []string{"files.test", "Minio.test:9000"}, "http://u:p@proxy.test:3128")

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -81,6 +82,9 @@ func (g guard) check(u *url.URL, foreign bool, where string) (own bool, err erro
 		return false, &cdc.Error{Op: "request", Err: errors.New("foreign URL: not an absolute http or https URL without user"), Hint: hint, Remedy: cdc.Halt, Scope: cdc.Stream}
 	case g.origins[origin(u)]:
 		return true, nil
+	case !foreign && g.otherScheme(u):
+		return false, &cdc.Error{Op: "request", Where: where, Err: fmt.Errorf("foreign URL: it begins with %s://, and base_url does not: the credential is not sent there", u.Scheme),
+			Hint: schemeHint[u.Scheme], Remedy: cdc.Halt, Scope: cdc.Stream}
 	case !foreign:
 		return false, &cdc.Error{Op: "request", Where: where, Err: errors.New("foreign URL: the credential is not sent there"), Hint: hint, Remedy: cdc.Halt, Scope: cdc.Stream}
 	}
@@ -88,6 +92,20 @@ func (g guard) check(u *url.URL, foreign bool, where string) (own bool, err erro
 		return false, g.permit(host(u), port(u), a)
 	}
 	return false, nil
+}
+
+// schemeHint is the way out where an answer's link has this scheme, and base_url the other one.
+var schemeHint = map[string]string{
+	"https": "It is the same host: write base_url with https://.",
+	"http": "It is the same host, in clear text. An API behind a proxy may not know better: take the token out of the link, " +
+		"with `paginator: {type: token}` and regex_find, or count pages.",
+}
+
+// otherScheme reports whether u differs from an origin in nothing but its scheme and the port that goes with it.
+func (g guard) otherScheme(u *url.URL) bool {
+	other := *u
+	other.Scheme = map[string]string{"http": "https", "https": "http"}[u.Scheme]
+	return g.origins[origin(&other)]
 }
 
 // permit reports whether a connection to host may go to address a.

@@ -491,7 +491,11 @@ func (b *body) render(v *vars) (out []byte, kind string, err error) {
 		}
 	}
 	out, ok, err := b.append(nil, v)
-	if err == nil && !ok {
+	switch {
+	case err != nil || ok:
+	case b.kind == bodyMap:
+		out = []byte("{}") // of the whole something has to be sent
+	default:
 		err = b.leaf.fail(b.leaf.nothing())
 	}
 	return out, "application/json", err
@@ -516,7 +520,7 @@ func appendFields(dst []byte, fields []field, v *vars) ([]byte, error) {
 	return dst, nil
 }
 
-// append writes b as JSON; false where it is null, and then left out of its map or list.
+// append writes b as JSON; false where it is null, or a map all of whose members are, and then left out of its map or list.
 func (b *body) append(dst []byte, v *vars) ([]byte, bool, error) {
 	switch b.kind {
 	case bodyMap:
@@ -524,7 +528,7 @@ func (b *body) append(dst []byte, v *vars) ([]byte, bool, error) {
 		if err != nil {
 			return nil, false, err
 		}
-		return append(out, '}'), true, nil
+		return append(out, '}'), len(out) > len(dst)+1 || len(b.fields) == 0, nil
 	case bodyList:
 		dst = append(dst, '[')
 		for i, first := 0, true; i < len(b.list); i++ {

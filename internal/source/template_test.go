@@ -352,6 +352,31 @@ func TestShapesOfFeeds(t *testing.T) {
 	}
 }
 
+// TestNullsInABody: a map of which nulls leave nothing is left out like a null, and one that was written empty stays.
+func TestNullsInABody(t *testing.T) {
+	for yaml, want := range map[string]string{
+		"{limit: 1, filter: {updated: {gte: '{{ cursor }}', lt: '{{ cursor_end }}'}}}":    `{"limit":1}`,
+		"{limit: 1, filter: {kind: x, updated: {gte: '{{ cursor }}'}}}":                   `{"limit":1,"filter":{"kind":"x"}}`,
+		"{all: {}, filter: {all: {}, updated: {gte: '{{ cursor }}'}}}":                    `{"all":{},"filter":{"all":{}}}`,
+		"{filters: [{gte: '{{ cursor }}'}, {kind: x}, '{{ cursor }}', {}, {a: {b: {}}}]}": `{"filters":[{"kind":"x"},{},{"a":{"b":{}}}]}`,
+		"{filter: {gte: '{{ cursor }}'}}":                                                 `{}`,
+		"{}":                                                                              `{}`,
+		"{a: {b: '{{ cursor }}'}, c: {d: '{{ cursor }}'}, e: 1}":                          `{"e":1}`,
+	} {
+		text := minimal + "    method: POST\n    body: " + yaml + "\n    incremental: {type: opaque, next: n}\n"
+		if !strings.Contains(yaml, "cursor") {
+			text = minimal + "    method: POST\n    body: " + yaml + "\n"
+		} else if strings.Contains(yaml, "cursor_end") {
+			text = minimal + "    method: POST\n    body: " + yaml + "\n    incremental: {cursor_field: at, format: rfc3339, window: 1d}\n"
+		}
+		s := mustBind(t, text, nil)
+		v := s.Requests[0].vars(s.Requests[0].Partitions()[0], time.Time{})
+		if _, _, _, body, err := s.Requests[0].list.compose(s, &v); err != nil || string(body) != want {
+			t.Errorf("%s: %s, not %s: %v", yaml, body, want, err)
+		}
+	}
+}
+
 func TestTextBody(t *testing.T) {
 	text := strings.Replace(minimal, "path: /orders", "path: /orders\n    method: POST\n    headers: {Content-Type: text/plain}\n    body: 'select * from orders where page = {{ page }}'\n    paginator: {type: page}", 1)
 	s := mustBind(t, text, nil)
