@@ -23,7 +23,7 @@ func sourcesCommand(ctx context.Context, p *program, args []string) error {
 		{name: "probe", args: "NAME_OR_FILE --config k=v ...", does: "ask the API what its documentation leaves out; the answers as YAML", run: sourcesProbe},
 		{name: "schema", args: "NAME_OR_FILE --stream S --config k=v ...", does: "an Avro schema that fits the records of some pages", run: sourcesSchema},
 		{name: "json-schema", args: "[connections]", does: "a JSON Schema of definitions, or of connections.yaml: editors complete and check", run: sourcesJSONSchema},
-		{name: "reference", does: "every key of definitions and of connections.yaml, as Markdown", run: sourcesReference},
+		{name: "reference", does: "every key of definitions and of connections.yaml, every function, as Markdown", run: sourcesReference},
 	})
 }
 

@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// Reference returns the page that has every key of definitions and of connections.yaml, as Markdown, made of the parser's tables.
+// Reference returns the page that has every key of definitions and of connections.yaml, every function and every verb of times, as
+// Markdown, made of the parser's tables.
 func Reference() []byte {
 	var b strings.Builder
 	b.WriteString("# Every key\n\nWritten by `make reference` from the parser's own tables, as is `connector sources json-schema`, with which editors complete and check.\n" +
 		"[Source definitions](definitions.md) and [connections](connections.md) explain them. In a stream, and in a definition that\n" +
-		"extends another one, a key with the value `null` is removed.\n\n# Source definitions\n")
+		"extends another one, a key with the value `null` is removed. Behind the\nkeys of definitions stand the [functions](#functions) of expressions and how [times](#times) are written.\n\n# Source definitions\n")
 	p := page{out: &b, seen: map[*keyTable]bool{kindKeys: true}}
 	p.table(definitionTable)
 	p.functions()
