@@ -362,7 +362,7 @@ func size(m map[string]string) int {
 func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pending bool) error {
 	fresh := p.checkpoint().Passes == 0 || o.rests(p) != "" || p.kin.gone
 	cp := p.checkpoint()
-	if o.rests(p) == parentGone && cp.Cursor != "" { // what comes back with it may lie behind the cursor
+	if o.rests(p) == parentGone && cp.Cursor != "" && !p.logs() { // what comes back with it may lie behind the cursor
 		cp = source.Expire(cp)
 		if p.walk != nil {
 			p.walk.position.Abandon()
@@ -386,6 +386,12 @@ func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pend
 		o.plan(p, now)
 	}
 	return nil
+}
+
+// logs reports whether p is a log: its entries are known by their ids for as long as the lookback is (P13), so one that was read may
+// not be read again.
+func (p *partition) logs() bool {
+	return slices.ContainsFunc(p.request.Streams, func(st *source.Stream) bool { return st.LogFeed })
 }
 
 // idle reports whether p could be read and is not.

@@ -90,7 +90,7 @@ func TestWhatIsMadeOfASecretIsSecret(t *testing.T) {
 
 // What a connection makes of its secrets once, in its base_url, its authenticator or a partition, is hidden as they are.
 func TestWhatABindMakesOfASecretIsSecret(t *testing.T) {
-	text := fmt.Sprintf(secretive, "{{ lower(config.key) }}.example.com", "{type: basic, username: \"{{ upper(config.key) }}\", password: x}", "x", "x",
+	text := fmt.Sprintf(secretive, "{{ lower(config.key) }}.example.com", "{type: api_key, header: X-Key, value: \"{{ upper(config.key) }}\"}", "x", "x",
 		"partition: {p: \"{{ replace(config.key, '-', '_') }}\"}")
 	src := mustBind(t, text, map[string]any{"key": "Kept-Quiet", "pin": 1234567, "keys": []any{"first-of-two", "second"}, "live": true})
 	for _, want := range []string{"Kept-Quiet", "kept-quiet", "KEPT-QUIET", "Kept_Quiet", "1234567", "first-of-two", "second"} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -278,8 +279,12 @@ func (r *linter) call(f map[string]*yaml.Node, what string, at *yaml.Node, sc *s
 		r.fail(at, "%s has no `path`", what)
 	}
 	for _, key := range []string{"path", "url"} {
-		if n := f[key]; n != nil && strings.ContainsAny(literalText(n.Value), "?#") {
+		if n := f[key]; n == nil {
+			continue
+		} else if text := literalText(n.Value); strings.ContainsAny(text, "?#") {
 			r.fail(n, "%s has a ? or # in it: parameters belong under `query`", key)
+		} else if _, err := url.PathUnescape(text); err != nil {
+			r.fail(n, "%s has a %% that begins no escape: write %%25 for the sign itself", key)
 		}
 	}
 	c.query, c.headers = r.parameters(f["query"], "query", sc), r.parameters(f["headers"], "headers", sc)

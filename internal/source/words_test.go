@@ -91,7 +91,7 @@ func TestMessagesAreInTheLanguagesWords(t *testing.T) {
 		"split('a', 'b', 0)":        "split: argument 3 is 0",
 		"last.id matches 'a'":       "a value is a number, and a text is wanted",
 		"cursor contains 1":         "contains cannot stand between a value and a number",
-		"page % 0":                  "a division by zero",
+		"page % 0":                  "this divides by zero",
 		"99999999999999999999":      "99999999999999999999 is no number that the language can hold",
 		"map([1], now > #)":         "",
 		"json(now - now)":           "json: a duration has no JSON form",
