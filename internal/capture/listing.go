@@ -168,16 +168,16 @@ func (p *partition) listsByItself() bool {
 	return slices.ContainsFunc(p.request.Streams, func(st *source.Stream) bool { return st.Snapshot })
 }
 
-// secondDue is when the second complete pass is due that p's candidates wait for: not before the time that has to lie between
-// the two, and within an hour after that (D4).
+// secondDue is when the second complete pass is due that p's candidates wait for, the missing (D4) and the held versions (P14): not
+// before the time that has to lie between the two, and within an hour after that.
 func (o *ownership) secondDue(p *partition) (time.Time, bool) {
 	var first time.Time
 	for s := range o.streamsOf(p) {
 		if s.spec.HasLookup {
 			continue
 		}
-		for _, c := range s.held.committed {
-			if c.Kind == offsets.Missing && c.Partition == p.spec.Name && (first.IsZero() || c.At.Before(first)) {
+		for _, c := range s.held.all() {
+			if c.Kind != offsets.Withheld && c.Partition == p.spec.Name && (first.IsZero() || c.At.Before(first)) {
 				first = c.At
 			}
 		}

@@ -524,6 +524,23 @@ func TestD3CandidatesSurviveARestart(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestD4SecondListingComesSoon: D4. what a listing did not show waits for a second one, and that is planned for it, not for the next
+// day.
+func TestD4SecondListingComesSoon(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	s := settings{definition: strings.Replace(unasked, "every: 300ms", "every: 24h", 1), config: config, change: soon}
+	c := b.start(s)
+	c.passes(2)
+	shop.drop(3)
+	now := time.Now().UTC()
+	c.Order("look", offsets.Command{Do: offsets.List, Connection: "c", Stream: "things", Author: "me", At: now, Expires: now.Add(time.Hour)})
+	b.outcome("look")
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	b.audit(b.sourceOf(s), false)
+}
+
 // TestD1DeclaredListing: D1. a feed whose own request cannot list everything says how that is done; the totals must agree, and
 // a listing as long as its cap is not complete.
 func TestD1DeclaredListing(t *testing.T) {
@@ -680,25 +697,27 @@ func TestD5EmptyPartitionOfSharedKeys(t *testing.T) {
 }
 
 // TestP21ParentComesBack: P21. what belonged to a parent that was deleted comes back with it and may lie behind the cursor of its
-// partition: that is read from its beginning, and not from there on.
+// partition: that is read from its beginning, and not from there on. What comes back as it was is no newer than its grave (D7), and
+// waits for a second complete pass, which comes soon (P14).
 func TestP21ParentComesBack(t *testing.T) {
 	b := lay(t)
 	api, config := b.fair()
 	api.list("/events", row(1), row(2))
 	api.list("/events/1/items", row("x", "at", "2026-01-01T00:00:00Z"))
-	api.list("/events/2/items", row("y", "at", "2026-01-01T00:00:00Z"), row("z", "at", "2026-01-03T00:00:00Z"))
+	api.list("/events/2/items", row("x", "at", "2026-01-01T00:00:00Z"), row("y", "at", "2026-01-01T00:00:00Z"), row("z", "at", "2026-01-03T00:00:00Z"))
 	s := settings{definition: galaWith("", "", "query: {since: \"{{ cursor }}\"}\n    incremental: {cursor_field: at, format: rfc3339, lookback: 0s}\n"+
-		"    reconcile: {orphans: delete}"), config: config, change: soon}
+		"    reconcile: {every: 24h, orphans: delete}"), config: config, change: soon}
 	c := b.begin(s)
 	b.has("items", `[2,"z"] r {"at":"2026-01-03T00:00:00Z","id":"z"}`)
 	c.read("items", "event=2", 2)
 	api.list("/events", row(1))
-	c.await("the children's deletion", func(s capture.Status) bool { return len(s.Streams) == 2 && s.Streams[1].Counts.Deleted == 2 })
+	c.await("the children's deletion", func(s capture.Status) bool { return len(s.Streams) == 2 && s.Streams[1].Counts.Deleted == 3 })
 	c.end()
 	c = b.begin(s)
-	api.list("/events/2/items", row("y", "at", "2026-01-02T00:00:00Z")) // newer than its grave (D7), older than the cursor
+	api.list("/events/2/items", row("x", "at", "2026-01-01T00:00:00Z"), row("y", "at", "2026-01-02T00:00:00Z"))
 	api.list("/events", row(1), row(2))
-	b.has("items", `[2,"y"] c {"at":"2026-01-02T00:00:00Z","id":"y"}`)
+	b.has("items", `[2,"y"] c {"at":"2026-01-02T00:00:00Z","id":"y"}`) // newer than its grave, older than the cursor
+	b.has("items", `[2,"x"] c {"at":"2026-01-01T00:00:00Z","id":"x"}`)
 	c.read("items", "event=2", 2)
 	c.end()
 	b.audit(b.sourceOf(s), false)

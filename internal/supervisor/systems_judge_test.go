@@ -212,11 +212,11 @@ func (s *streamHistory) content(t *told, voyage *voyage) (found []string) {
 		for when, o := range map[string]judge.Options{
 			"at rest": {AtRest: true, Deletions: true, Ops: true, Examples: 3}, "by its passes": {Passes: t.Passes[name], Examples: 3},
 		} {
-			heard := events[name]
+			was, heard := states[name], events[name]
 			if !o.AtRest {
-				heard = early[name]
+				was, heard = resurrected(was), early[name]
 			}
-			v, err := judge.Judge(s.Rules, states[name], heard, o)
+			v, err := judge.Judge(s.Rules, was, heard, o)
 			switch {
 			case err != nil:
 				found = append(found, err.Error())
@@ -232,6 +232,21 @@ func (s *streamHistory) content(t *told, voyage *voyage) (found []string) {
 		found = append(found, fmt.Sprintf("left in the state: %s %s", key, waiting[key]))
 	}
 	return found
+}
+
+// resurrected lets passes alone off the states that a record comes back with as it was before it went: they are not newer than its
+// grave, so they are held until a second complete pass shows them (D7, P14).
+func resurrected(states []judge.State) []judge.State {
+	states = slices.Clone(states)
+	lived := map[string][]byte{}
+	for i, x := range states {
+		if x.Value == nil {
+			continue
+		}
+		states[i].Optional = x.Optional || bytes.Equal(lived[x.Key], x.Value)
+		lived[x.Key] = x.Value
+	}
+	return states
 }
 
 // log judges a log: what came just before its record went is not asked for any more.
