@@ -249,10 +249,9 @@ func (o *ownership) compare(w *walk, rec *source.Record, body []byte) error {
 		}
 	}
 	if rec.Same { // the bytes are those of last time
-		o.unexcept(s, rec.Key, rec.Version)
 		s.total.Suppressed++
 		s.table.Touch(rec.Key, rec.KeyHash, record.RawHint{Len: uint32(rec.Raw.Len()), Hash: rec.RawHash, Version: rec.Version}, o.generation)
-		return nil
+		return o.unchanged(w, s, rec)
 	}
 	if rec.Err != nil {
 		return o.park(w, s, rec, body, rec.Err)
@@ -332,16 +331,14 @@ func (o *ownership) sameContent(w *walk, s *stream, rec *source.Record, known st
 			e.Version = rec.Version // P14
 		}
 		o.store(s, rec.Key, rec.KeyHash, e)
-		o.unexcept(s, rec.Key, rec.Version)
-		return true, nil
+		return true, o.unchanged(w, s, rec)
 	}
 	if known.Hash != rec.Hash {
 		return false, nil
 	}
 	s.total.Suppressed++
 	s.table.Touch(rec.Key, rec.KeyHash, hint, o.generation) // a suppressed record raises the known version in memory (P14)
-	o.unexcept(s, rec.Key, rec.Version)
-	return true, nil
+	return true, o.unchanged(w, s, rec)
 }
 
 // rescan hashes rec under the rules that a known hash was made with.

@@ -138,6 +138,9 @@ func (o *ownership) second(w *walk, s *stream, rec *source.Record) error {
 	body := w.answer.Body
 	known, ok := s.table.Get(rec.Key, rec.KeyHash)
 	live := ok && known.Live()
+	if live && rec.Kind == source.Live && known.Hash == rec.Hash {
+		o.forgive(s, rec.Key) // a deletion of it that is withheld, too
+	}
 	switch {
 	case !ok || !older(rec, known) || live && rec.Kind == source.Live && known.Hash == rec.Hash:
 		return o.compare(w, rec, body)

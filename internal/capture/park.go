@@ -72,20 +72,37 @@ func hex(h offsets.Hex) string {
 	return string(b)
 }
 
-// unexcept removes what was noted of a key as an exception, once it is published or seen as it should be.
-//
-// A deletion that the guard withholds stays where the record is shown older than that: a stale replica takes nothing back (P14).
-func (o *ownership) unexcept(s *stream, key []byte, version cdc.Version) {
+// unexcept removes what was noted of a key as an exception, once it is published or seen as it should be. It reports whether
+// something waits all the same: a deletion that the guard withholds stays where the record is shown older than that.
+func (o *ownership) unexcept(s *stream, key []byte, version cdc.Version) (waits bool) {
 	if len(s.parked.committed)+len(s.parked.staged)+len(s.held.committed)+len(s.held.staged) == 0 {
-		return
+		return false
 	}
 	if _, ok := s.parked.get(string(key)); ok {
 		s.parked.remove(o.filling.id, string(key))
 		o.note(offsets.KindParked, s, string(key), nil)
 	}
-	if c, ok := s.held.get(string(key)); ok && (c.Kind != offsets.Withheld || version.Compare(c.Version.Version) >= 0) {
-		o.forgive(s, key)
+	c, ok := s.held.get(string(key))
+	if ok && c.Kind == offsets.Withheld && version.Compare(c.Version.Version) < 0 {
+		return true
 	}
+	o.forgive(s, key)
+	return false
+}
+
+// unchanged takes a record that is shown as it was published. A withheld deletion that is newer waits for the second opinion that a held
+// version needs, too: a stale replica takes nothing back, but what a backup brought back must not be deleted by an approval (P14).
+func (o *ownership) unchanged(w *walk, s *stream, rec *source.Record) error {
+	if !o.unexcept(s, rec.Key, rec.Version) {
+		return nil
+	}
+	known, _ := s.table.Get(rec.Key, rec.KeyHash)
+	rec.Hash = known.Hash
+	agreed, err := o.hold(w, s, rec)
+	if agreed {
+		o.forgive(s, rec.Key)
+	}
+	return err
 }
 
 // forgive removes the candidate of a key, whatever it is.

@@ -820,6 +820,30 @@ func TestP14HeldVersionLapses(t *testing.T) {
 	}
 }
 
+// TestP14BackupTakesWithheldDeletionsBackAsTheyWere: P14, D5. a record is declared deleted, the guard withholds that, and a backup
+// brings it back as it was published. Nothing is published for it, and once a lookup or two complete passes agree nothing waits.
+func TestP14BackupTakesWithheldDeletionsBackAsTheyWere(t *testing.T) {
+	for name, lookup := range map[string]string{"passes": "", "lookup": ", lookup: {path: \"/things/{{ key.id }}\"}"} {
+		t.Run(name, func(t *testing.T) {
+			b := lay(t)
+			shop, config := b.shelf(dated(30)...)
+			s := settings{config: config, change: soon,
+				definition: feed + "    reconcile: {every: 300ms, guard: {records: 0, percent: 1}" + lookup + "}\n    delete: record.gone ?? false\n"}
+			c := b.start(s)
+			c.listings(1)
+			shop.put(row(7, "at", "2026-01-03T00:00:00Z", "gone", true))
+			c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 1 })
+			shop.put(dated(7)[6])
+			c.await("its return", func(s capture.Status) bool { return s.Streams[0].Withheld+s.Streams[0].Held == 0 })
+			c.end()
+			if got := b.tombstones("things"); len(got) > 0 {
+				t.Errorf("tombstones of %q", got)
+			}
+			b.audit(b.sourceOf(s), false)
+		})
+	}
+}
+
 // TestP14BackupTakesWithheldDeletionsBack: P14, D5. a record is gone, or declared deleted, and the guard withholds that; then a
 // backup is restored, and it is there again, older than it was. Once two complete passes agree it is published, and nothing waits
 // any more: an approval would delete what is there.
