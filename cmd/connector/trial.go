@@ -421,7 +421,7 @@ func (b *trialRequest) remark() {
 		if m.Wrong {
 			b.failed, what = true, "FAIL"
 		}
-		b.say("%s: %s: %s", b.request.Name, what, b.hide(m.Text))
+		b.say("%s: %s: %s", b.request.Name, what, m.Text)
 	}
 }
 

@@ -138,11 +138,11 @@ func (o *ownership) second(w *walk, s *stream, rec *source.Record) error {
 	body := w.answer.Body
 	known, ok := s.table.Get(rec.Key, rec.KeyHash)
 	live := ok && known.Live()
-	if live && rec.Kind == source.Live && known.Hash == rec.Hash {
-		o.forgive(s, rec.Key) // a deletion of it that is withheld, too
-	}
 	switch {
-	case !ok || !older(rec, known) || live && rec.Kind == source.Live && known.Hash == rec.Hash:
+	case live && rec.Kind == source.Live && known.Hash == rec.Hash:
+		o.forgive(s, rec.Key) // a deletion of it that is withheld, too
+		return o.compare(w, rec, body)
+	case !ok || !older(rec, known):
 		return o.compare(w, rec, body)
 	case rec.Kind == source.Live:
 		return o.publish(w, s, rec, body, o.opOf(w, live), cdc.Rollback)

@@ -83,10 +83,16 @@ func (w *walk) again() *walk {
 func (p *partition) stop(s *schedule) {
 	s.remove(&p.poll)
 	s.remove(&p.list)
+	p.abandon()
+	p.listing, p.verdict, p.inquest, p.orphans = nil, nil, nil, nil
+}
+
+// abandon gives up the pass under way, if there is one.
+func (p *partition) abandon() {
 	if p.walk != nil {
 		p.walk.position.Abandon()
+		p.walk = nil
 	}
-	p.walk, p.listing, p.verdict, p.inquest, p.orphans = nil, nil, nil, nil, nil
 }
 
 // finishListing ends a listing: the verdict on what it did not show follows.

@@ -360,14 +360,11 @@ func size(m map[string]string) int {
 // raised stages what is known of p's parent, and that p is to be read where it follows its parent: with the parent's own event,
 // if there is one, and before the parent's cursor passes it (4).
 func (o *ownership) raised(p *partition, parent map[string]json.RawMessage, pending bool) error {
-	fresh := p.checkpoint().Passes == 0 || o.rests(p) != "" || p.kin.gone
-	cp := p.checkpoint()
-	if o.rests(p) == parentGone && cp.Cursor != "" && !p.logs() { // what comes back with it may lie behind the cursor
+	cp, rests := p.checkpoint(), o.rests(p)
+	fresh := cp.Passes == 0 || rests != "" || p.kin.gone
+	if rests == parentGone && cp.Cursor != "" && !p.logs() { // what comes back with it may lie behind the cursor
 		cp = source.Expire(cp)
-		if p.walk != nil {
-			p.walk.position.Abandon()
-			p.walk = nil
-		}
+		p.abandon()
 	}
 	if err := o.stageKin(p, cp, parent, pending); err != nil {
 		return err

@@ -57,6 +57,12 @@ func (b *bed) grave(stream, key string) kafka.Record {
 	return kafka.Record{}
 }
 
+// order gives the owner a command, which holds for an hour.
+func (c *connector) order(id string, do offsets.CommandKind, stream string, n int64) {
+	now := time.Now().UTC()
+	c.Order(id, offsets.Command{Do: do, Connection: "c", Stream: stream, N: n, Author: "me", At: now, Expires: now.Add(time.Hour)})
+}
+
 // listings waits until n more listings of the stream were complete.
 func (c *connector) listings(n int) {
 	c.Helper()
@@ -296,8 +302,7 @@ func TestD5GuardAndApproval(t *testing.T) {
 	shop.put(row(101, "at", "2026-01-01T01:00:00Z"))
 	c.await("the changes", func(s capture.Status) bool { return counts(s).Created == 1 })
 	command := func(id string, do offsets.CommandKind, n int64) offsets.Outcome {
-		now := time.Now().UTC()
-		c.Order(id, offsets.Command{Do: do, Connection: "c", Stream: "things", N: n, Author: "me", At: now, Expires: now.Add(time.Hour)})
+		c.order(id, do, "things", n)
 		return b.outcome(id)
 	}
 	if o := command("dry", offsets.DryRun, 0); len(o.Partitions) != 1 || o.Partitions[0].Missing != 30 || len(o.Partitions[0].Sample) == 0 || o.Partitions[0].Held == "" {
@@ -377,8 +382,7 @@ func TestD6ApprovalOfEverything(t *testing.T) {
 		shop.drop(id + 1)
 	}
 	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 5 })
-	now := time.Now().UTC()
-	c.Order("all", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 5, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.order("all", offsets.Approve, "things", 5)
 	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 5 })
 	c.end()
 	if got := b.tombstones("things"); len(got) != 5 {
@@ -441,8 +445,7 @@ func TestD5DeclaredInsideTheGuard(t *testing.T) {
 	if got := b.tombstones("things"); len(got) != 20 {
 		t.Errorf("%d tombstones inside the guard of 20", len(got))
 	}
-	now := time.Now().UTC()
-	c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 20, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.order("yes", offsets.Approve, "things", 20)
 	c.await("the rest", func(s capture.Status) bool { return counts(s).Deleted == 20 && s.Streams[0].Withheld == 0 })
 	c.end()
 	if got := b.tombstones("things"); len(got) != 40 || len(slices.Compact(got)) != 40 {
@@ -533,8 +536,7 @@ func TestD4SecondListingComesSoon(t *testing.T) {
 	c := b.start(s)
 	c.passes(2)
 	shop.drop(3)
-	now := time.Now().UTC()
-	c.Order("look", offsets.Command{Do: offsets.List, Connection: "c", Stream: "things", Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.order("look", offsets.List, "things", 0)
 	b.outcome("look")
 	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
 	c.end()
@@ -757,8 +759,7 @@ func TestD8Orphans(t *testing.T) {
 				t.Errorf("%d tombstones, want %d", len(got), want)
 			}
 			if setting == "withhold" {
-				now := time.Now().UTC()
-				c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "items", N: 30, Author: "me", At: now, Expires: now.Add(time.Hour)})
+				c.order("yes", offsets.Approve, "items", 30)
 				c.await("the approved ones", func(s capture.Status) bool { return s.Streams[1].Counts.Deleted == 30 && s.Streams[1].Withheld == 0 })
 			}
 			c.end()
@@ -889,8 +890,7 @@ func TestD6TheRestStaysGuarded(t *testing.T) {
 		answer(w, 500, map[string]any{"error": "no"})
 		return true
 	})
-	now := time.Now().UTC()
-	c.Order("yes", offsets.Command{Do: offsets.Approve, Connection: "c", Stream: "things", N: 1, Author: "me", At: now, Expires: now.Add(time.Hour)})
+	c.order("yes", offsets.Approve, "things", 1)
 	b.outcome("yes")
 	shop.drop(2)
 	shop.break_(nil)

@@ -240,8 +240,11 @@ func (o *ownership) each(parts []part, do func(pt *part, key []byte) error) (don
 // numbered commits the number of a generation with or before the first tombstone that names it: the mark follows the last of them,
 // and a crash in between would give the number to another listing (D3).
 func (o *ownership) numbered(p *partition, v *verdict) error {
+	if v.numbered {
+		return nil
+	}
 	cp := p.checkpoint()
-	if v.numbered || cp.Reconciled == nil {
+	if cp.Reconciled == nil {
 		return nil
 	}
 	v.numbered = true

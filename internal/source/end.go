@@ -142,13 +142,18 @@ func (s *splitter) undone(next *Position) string {
 // lacks says what of a signal the answer does not have, and what it has in its place.
 func (s *splitter) lacks(sig *signal) string {
 	at := sig.absent(&response{header: s.resp.Header, body: s.body, checked: true, valid: true})
-	switch {
-	case at == nil:
+	if at == nil {
 		return "it is there on this page"
-	case at.header != "":
+	}
+	return at.lacking(s.body)
+}
+
+// lacking says that an answer with that body does not have the spot, and what it has in its place.
+func (at *spot) lacking(body []byte) string {
+	if at.header != "" {
 		return "there is no header " + at.header
 	}
-	return lacking(s.body, record.All(s.body), at.path)
+	return lacking(body, record.All(body), at.path)
 }
 
 // lacking says that a place is not there, and what is: most often its name is nearly right.

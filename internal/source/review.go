@@ -95,14 +95,12 @@ func (v *Review) Answer(resp *fetch.Response, rows int) {
 	in := response{status: resp.Status, header: resp.Header, body: resp.Body}
 	for _, p := range v.signs {
 		p.read++
-		at := p.path
+		at := &spot{path: p.path}
 		var ok bool
 		switch {
 		case p.sign != nil:
-			absent := p.sign.absent(&in)
-			if ok = absent == nil; !ok {
-				at = absent.path
-			}
+			at = p.sign.absent(&in)
+			ok = at == nil
 		case p.key == "paginator.header":
 			ok = nextLink(resp.Header) != ""
 		default:
@@ -112,7 +110,7 @@ func (v *Review) Answer(resp *fetch.Response, rows int) {
 		if ok {
 			p.found++
 		} else if p.instead == "" {
-			p.instead = lacking(resp.Body, record.All(resp.Body), at)
+			p.instead = at.lacking(resp.Body)
 		}
 	}
 }
