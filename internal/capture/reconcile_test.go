@@ -481,29 +481,34 @@ func TestP23CandidateOfAnotherListing(t *testing.T) {
 	shop, config := b.shelf(dated(30)...)
 	c := b.start(settings{definition: listed, config: config})
 	c.listings(2)
-	asked, status := 0, http.StatusServiceUnavailable
+	before, after := 0, 0 // by who asks: a lookup that the end of the first cut off may reach the server late
 	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-		if r.URL.Path == "/things/3" {
-			asked++
-			answer(w, status, map[string]any{})
-			return true
+		if r.URL.Path != "/things/3" {
+			return false
 		}
-		return false
+		if r.UserAgent() == "second" {
+			after++
+			answer(w, http.StatusNotFound, map[string]any{})
+		} else {
+			before++
+			answer(w, http.StatusServiceUnavailable, map[string]any{})
+		}
+		return true
 	})
 	shop.drop(3)
 	c.await("a candidate", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Candidates == 1 })
 	c.listings(1)
 	c.end()
-	shop.mu.Lock()
-	before := asked
-	status = http.StatusNotFound
-	shop.mu.Unlock()
 	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 1h", 1) + "    filter: record.id > 0\n", config: config}
+	s.change = func(o *capture.Options) { o.Fetch.UserAgent = "second" }
 	c = b.start(s)
 	c.passes(5)
 	c.end()
-	if got := b.tombstones("things"); len(got) > 0 || before == 0 || asked != before {
-		t.Errorf("tombstones of %q; asked %d times before the filter changed, %d times in all", got, before, asked)
+	got := b.tombstones("things")
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if len(got) > 0 || before == 0 || after > 0 {
+		t.Errorf("tombstones of %q; asked %d times before the filter changed, %d times after it", got, before, after)
 	}
 }
 
