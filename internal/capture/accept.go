@@ -168,6 +168,7 @@ func (o *ownership) turn(w *walk, done bool) error {
 		w.stand(o)
 	}
 	if !done {
+		o.draw(w, time.Now())
 		return nil
 	}
 	return o.border(w)

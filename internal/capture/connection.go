@@ -40,7 +40,9 @@ type Options struct {
 	Open           time.Duration
 	// Confirm is how much later than the first a second complete listing has to begin, to confirm a deletion (D4); 0: 10 min.
 	Confirm time.Duration
-	Log     *slog.Logger
+	// Window is how often a listing in the order of the key notes what it has finished (D3); 0: 30 s.
+	Window time.Duration
+	Log    *slog.Logger
 }
 
 // Connection is a named instance of a source: unit of ownership, fencing and tokens. It outlives sessions: its schedule, its

@@ -18,13 +18,16 @@ import (
 func (o *ownership) list(p *partition, now time.Time) error {
 	if p.listing == nil {
 		position, err := p.request.BeginListing(p.spec, now.Add(o.skew))
-		w := o.walk(p, position, now).take()
+		w := o.walk(p, position, now)
 		p.listing = w
 		if err != nil {
-			return o.fail(w, err)
+			return o.fail(w.take(), err)
 		}
-		w.safe = standing{position: position, listed: slices.Clone(w.listed)}
-		o.log.Info("listing begins", "partition", p.label, "generation", w.generation)
+		if !o.rejoin(w) {
+			w.take()
+			o.log.Info("listing begins", "partition", p.label, "generation", w.generation)
+		}
+		w.safe = standing{position: w.position, records: w.records, listed: slices.Clone(w.listed)}
 	}
 	return o.resume(p.listing)
 }

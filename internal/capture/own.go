@@ -121,6 +121,7 @@ func (o *ownership) release() {
 		p.stop(&o.schedule)                        // nothing begins before the next ownership has settled its token and planned (K19)
 		p.listing, p.orders = listing.again(), nil // D3; the next ownership is told of the orders anew
 		p.recent.drop()
+		p.window.drop()
 	}
 	o.settleKin()
 }
@@ -276,7 +277,10 @@ func (o *ownership) start(p *partition, now time.Time) error {
 		cp.Validator = "" // D10: what waits or is lost needs the records themselves
 	}
 	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
-	w := o.walk(p, position, now).take()
+	w := o.walk(p, position, now)
+	if !p.listsByItself() || err != nil || !o.rejoin(w) {
+		w.take()
+	}
 	p.walk = w
 	p.kin.begun, p.kin.wanted = p.kin.sighted, time.Time{}
 	if ids := p.recent.ids(); len(ids) > 0 {
@@ -360,6 +364,9 @@ func (o *ownership) fail(w *walk, err error) error {
 	}
 	w.position.Abandon()
 	p.walk = nil
+	if remedy != cdc.Retry || p.failures >= listingTries { // what it went on from may be what is wrong
+		o.erase(p)
+	}
 	switch {
 	case errors.Is(err, source.ErrParentGone): // P21
 		o.deserted(p, err, now)

@@ -162,7 +162,7 @@ func (c *Connection) raise() {
 			continue
 		}
 		born := c.addPartition(p.request, spec)
-		born.committed, born.recent, born.halted = p.committed, p.recent, c.haltedBy(p.request)
+		born.committed, born.recent, born.window, born.halted = p.committed, p.recent, p.window, c.haltedBy(p.request)
 		delete(c.kin.unborn, name)
 	}
 	c.settleKin()

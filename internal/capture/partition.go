@@ -14,7 +14,8 @@ type partition struct {
 	label   string // request/partition, for people
 	key     []byte // of its checkpoint in the offsets topic
 
-	recent recents // of a log feed
+	recent recents          // of a log feed
+	window overlay[stretch] // under "": what a listing in the order of the key has finished (D3)
 
 	committed cdc.Checkpoint // what Kafka holds
 	staged    *cdc.Checkpoint
@@ -71,6 +72,8 @@ type walk struct {
 	failures   int        // of a listing: how often it failed and went on
 	safe       standing   // of a listing: from where it goes on after an ownership that ended here (D3)
 	unsafe     []standing // the same, once the batch that it waits for is committed; oldest first
+	drawAgain  time.Time  // when the next window of it is due (D3)
+	rejoined   string     // it went on behind this key, where another one had got to (D3); ""
 
 	position source.Position
 	page     source.Page // reused: Split fills it, the records of the page before are gone then

@@ -57,6 +57,7 @@ func (c *Connection) restore(ctx context.Context, session *kafka.Session) error 
 			c.generation = max(c.generation, uint32(m.Generation)) // it only grows, over restarts too (D3)
 		}
 	}
+	c.claimWindows()
 	c.lastCommit = time.Now()
 	if !c.source.Auth.Rotates() {
 		return nil // what it was authorized with before is not needed any more
@@ -172,7 +173,7 @@ func (c *Connection) forgetAll() error {
 		s.files, s.missed = newOverlay[[]file](), newOverlay[offsets.File]()
 	}
 	for _, p := range c.partitions {
-		p.committed, p.staged, p.recent = cdc.Checkpoint{}, nil, recents{}
+		p.committed, p.staged, p.recent, p.window = cdc.Checkpoint{}, nil, recents{}, overlay[stretch]{}
 		if p.listing != nil {
 			c.log.Warn("the listing begins anew: what it sighted is not known any more", "partition", p.label, "records", p.listing.records) // D3
 		}
@@ -198,7 +199,7 @@ func (c *Connection) apply(i kafka.Item) error {
 		return nil // the session's own business
 	case offsets.KindToken:
 		return c.vault.apply(i.Value)
-	case offsets.KindCursor, offsets.KindRecent:
+	case offsets.KindCursor, offsets.KindRecent, offsets.KindWindow:
 		p := c.byName[k.Stream+"/"+k.Name]
 		if p == nil {
 			p = c.unbornOf(k) // P21
@@ -206,8 +207,11 @@ func (c *Connection) apply(i kafka.Item) error {
 		if p == nil {
 			return nil
 		}
-		if k.Kind == offsets.KindRecent {
+		switch k.Kind {
+		case offsets.KindRecent:
 			return p.recent.apply(k.Number, i.Value)
+		case offsets.KindWindow:
+			return p.applyWindow(i.Value)
 		}
 		return applyTo(&p.committed, i.Value)
 	}

@@ -42,6 +42,7 @@ func (o *ownership) send() {
 // seal adds what a transaction ends with: the stream records with count and digest as of this batch (K16), and the newest
 // checkpoint of each partition, behind everything that it passed (1).
 func (o *ownership) seal(b *batch) error {
+	o.shrink()
 	for s := range b.streams {
 		r := s.record()
 		value, err := offsets.Encode(r)
@@ -92,6 +93,7 @@ func (o *ownership) settle(err error) error {
 		o.settled = b.id
 		for _, p := range o.partitions {
 			p.listing.settle(b.id)
+			p.window.settle(b.id)
 		}
 	}
 	o.commits.note(b, took)

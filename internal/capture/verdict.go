@@ -328,11 +328,12 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 				"missing", pt.missing, "waiting", len(pt.keys))
 		}
 	}
-	if quiet(before, &v.mark) && p.listsByItself() && !v.numbered {
+	if quiet(before, &v.mark) && p.listsByItself() && !v.numbered && !p.windowed() {
 		p.quiet(cp) // nothing new, nothing committed
 	} else if err := o.filling.checkpoint(p, cp, now); err != nil {
 		return err
 	}
+	o.erase(p) // D3: with the mark, so that no other listing goes on from where this one was
 	if err := o.inquire(p); err != nil {
 		return err
 	}

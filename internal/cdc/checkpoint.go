@@ -81,3 +81,28 @@ type Reconciliation struct {
 	// (P24): from then on an empty one is not believed (D5).
 	Shown []string `json:"shown,omitempty"`
 }
+
+// Window is what a listing in the order of the key has finished (D3): it showed every live key up to Last but those in Missing. It
+// commits with or after what was found up to there, and goes with the mark of the listing. Of its texts only ours are bounded here.
+type Window struct {
+	// Listing is the fingerprint of the request, the filter and the credential under which it was made: under another one it is
+	// void (P23).
+	Listing string `json:"listing"`
+	// Began is when the listing began, by our clock; Now is the server's time of then, which its requests go on to see.
+	Began time.Time `json:"began"`
+	Now   time.Time `json:"now"`
+	// Last is the key of the last record that was shown. Token asks for the page behind it; where there are no tokens Record does,
+	// that record as templates see it.
+	Last   string          `json:"last"`
+	Token  string          `json:"token,omitempty"`
+	Record json.RawMessage `json:"record,omitempty"`
+	// Pages, Records and Keys count what was read; Total is what the answers say that there is, -1 where they say nothing (D1).
+	Pages   int   `json:"pages"`
+	Records int   `json:"records"`
+	Keys    int   `json:"keys"`
+	Total   int64 `json:"total"`
+	// Heard says that an answer had the sign that tells the last page (P10).
+	Heard bool `json:"heard,omitempty"`
+	// Missing are the live keys up to Last that nothing has shown since the listing began.
+	Missing []string `json:"missing,omitempty"`
+}

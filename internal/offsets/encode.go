@@ -79,6 +79,9 @@ func Encode[T Value](v T) ([]byte, error) {
 			needs(3, true)
 			texts = append(texts, w.Key, w.Cursor)
 		}
+	case *cdc.Window:
+		texts = append([]string{x.Last, x.Token}, x.Missing...)
+		needs(4, true)
 	case *Stream:
 		needs(2, x.Approved != nil)
 	case *Candidate:

@@ -15,7 +15,7 @@ import (
 	"tidemark/internal/cdc"
 )
 
-// The files in testdata/1, 2 and 3 are what formats 1, 2 and 3 wrote: a line per record, key and value parted by a tab (the value of a
+// The files in testdata/1 to 4 are what formats 1 to 4 wrote: a line per record, key and value parted by a tab (the value of a
 // hash in hexadecimal). They are never written again: a format that must change gets a new number, a new folder, and code that
 // still restores the old ones. golden says what each line means.
 
@@ -68,10 +68,29 @@ func golden() map[string][]stored {
 	for kind, records := range golden3(at) {
 		of["3/"+kind] = records
 	}
+	for kind, records := range golden4(at) {
+		of["4/"+kind] = records
+	}
 	return of
 }
 
 var goldenTime = time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
+
+// golden4 are values of the kind that format 4 gave one.
+func golden4(at time.Time) map[string][]stored {
+	const c = "acme-eu"
+	return map[string][]stored{
+		"window": {
+			value("window/acme-eu/people/-/0", Key{Kind: KindWindow, Connection: c, Stream: "people", Name: "-"}, cdc.Window{
+				Listing: "l1-i1", Began: at, Now: at.Add(time.Second), Last: "a/\"b\"", Record: json.RawMessage(`{"id":"a/\"b\"","n":1.50}`),
+				Pages: 12, Records: 1200, Keys: 1199, Total: -1, Heard: true, Missing: []string{"9", "a/<ü>"},
+			}),
+			value("window/acme-eu/seats/list=7/0", Key{Kind: KindWindow, Connection: c, Stream: "seats", Name: "list=7"}, cdc.Window{
+				Listing: "l1-i1", Began: at, Now: at, Last: `[7,"1A"]`, Token: "next?", Pages: 1, Records: 2, Keys: 2, Total: 1 << 40,
+			}),
+		},
+	}
+}
 
 // golden3 are values that use what format 3 added.
 func golden3(at time.Time) map[string][]stored {
@@ -242,10 +261,10 @@ func restore(t *testing.T, key, value string, want stored, hashes bool) {
 // TestK5EveryKindIsGolden: a kind that gets a value gets a golden file.
 func TestK5EveryKindIsGolden(t *testing.T) {
 	files := golden()
-	for _, kind := range []Kind{KindOwner, KindStream, KindCursor, KindParked, KindCandidate, KindRecent, KindToken, KindFile} {
+	for _, kind := range []Kind{KindOwner, KindStream, KindCursor, KindParked, KindCandidate, KindRecent, KindToken, KindFile, KindWindow} {
 		name := "1/" + string(kind)
-		if kind == KindFile { // format 2 gave it a value
-			name = "2/" + string(kind)
+		if later := map[Kind]string{KindFile: "2/", KindWindow: "4/"}[kind]; later != "" { // which gave it a value
+			name = later + string(kind)
 		}
 		if len(files[name]) == 0 {
 			t.Errorf("no golden records of kind %s", kind)

@@ -37,11 +37,11 @@ func TestK12NewerStateIsRefused(t *testing.T) {
 	newer := func(name string, err error) {
 		t.Run(name, func(t *testing.T) { expect(t, err, cdc.Halt, cdc.Connection, "upgrade") })
 	}
-	for _, text := range []string{`{"v":4}`, `{"v":4,"cursor":"x","shiny":{}}`, `{"cursor":5,"v":99}`} {
+	for _, text := range []string{`{"v":5}`, `{"v":5,"cursor":"x","shiny":{}}`, `{"cursor":5,"v":99}`} {
 		_, err := Decode[cdc.Checkpoint]([]byte(text))
 		newer(text, err)
 	}
-	_, err := Decode[Owner]([]byte(`{"v":4,"nonce":"n"}`))
+	_, err := Decode[Owner]([]byte(`{"v":5,"nonce":"n"}`))
 	newer("owner", err)
 	_, err = ParseHash([]byte{2})
 	newer("hash", err)
@@ -300,7 +300,7 @@ func TestK19Grant(t *testing.T) {
 	}
 	_, err = OpenGrant(testKey, "acme", 2, sealed)
 	expect(t, err, cdc.Halt, cdc.Connection, "token/acme")
-	newer, err := Seal(testKey, "token/acme", 3, []byte(`{"v":4,"access":"aaa"}`))
+	newer, err := Seal(testKey, "token/acme", 3, []byte(`{"v":5,"access":"aaa"}`))
 	if err != nil {
 		t.Fatal(err)
 	}

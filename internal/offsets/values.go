@@ -16,12 +16,13 @@ import (
 //	1  the first
 //	2  cdc.Checkpoint.Reconciled, Deleted and Validator; Candidate.Seen and Generation; Stream.Approved; Command; File
 //	3  cdc.Checkpoint.Witness, and Shown of its Reconciled
-const Format = 3
+//	4  cdc.Window
+const Format = 4
 
-// Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), Parked, Candidate, Recent, File,
-// Token; and Command, of the controls topic. Encode and Decode take each of them.
+// Value is what the offsets topic holds, by kind of key: Owner, Stream, cdc.Checkpoint (cursor), cdc.Window, Parked, Candidate,
+// Recent, File, Token; and Command, of the controls topic. Encode and Decode take each of them.
 type Value interface {
-	Owner | Stream | cdc.Checkpoint | Parked | Candidate | Recent | File | Token | Command
+	Owner | Stream | cdc.Checkpoint | cdc.Window | Parked | Candidate | Recent | File | Token | Command
 }
 
 // Owner says who owns a connection; it is committed to both topics before anything is read (K8 e), again by an idle

@@ -350,6 +350,9 @@ func (b *binder) request(p *blueprint, chosen map[string]StreamOverride) {
 		if r != nil && r.list.url != nil {
 			b.address(r)
 		}
+		if r != nil && r.ordered && b.source.Auth.Kind == AuthSession { // D2
+			b.fail("stream %s: reconcile.order: a restart logs in anew, and another login may see other records: leave `order` out", req.Name)
+		}
 	}
 	req.prints(func(name string) bool {
 		s := (&scope{config: b.def.config}).setting(name)

@@ -52,20 +52,6 @@ func TestBadDefinitions(t *testing.T) {
 	}
 }
 
-// TestLaterPartsAreRefused proves for every part of the language outside of this version that it is named, never ignored.
-func TestLaterPartsAreRefused(t *testing.T) {
-	_, later := reconcileTable.names()
-	if len(later) == 0 {
-		t.Fatal("the language is complete: this test can go, and `later` with it")
-	}
-	for _, key := range later {
-		text := strings.Replace(minimal, "path: /orders", "path: /orders\n    reconcile: {"+key+": {}}", 1)
-		if _, err := Parse("x.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), `"`+key+`" in reconcile is not supported yet`) {
-			t.Errorf("%s: %v", key, err)
-		}
-	}
-}
-
 const minimal = `source: shop
 base_url: https://api.example.com/v1
 streams:

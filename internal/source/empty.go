@@ -72,7 +72,7 @@ func (s *splitter) nothing(next *Position) error {
 // restart goes back to the first page.
 func (p *Position) restart() {
 	p.token, p.link, p.page, p.last, p.behind, p.reach = "", "", p.request.paginator.firstPage, nil, 0, reach{}
-	p.turns = circle{}
+	p.turns, p.reached, p.shown = circle{}, "", 0
 }
 
 // conclude ends a timestamp pass, by P4 or, with page checkpoints, as its cursor stands.

@@ -41,10 +41,10 @@ func (rd *reader) list(r *Request) bool {
 }
 
 // partitionPrefix appends the beginning of a list key: the partition's values by the names of the partition (K4, P24).
-func (s *splitter) partitionPrefix(dst []byte) []byte {
-	for i := range s.request.partitions {
-		d := &s.request.partitions[i]
-		for j, v := range d.parts(s.pos.partition.Values[d.name]) {
+func (r *Request) partitionPrefix(dst []byte, values map[string]any) []byte {
+	for i := range r.partitions {
+		d := &r.partitions[i]
+		for j, v := range d.parts(values[d.name]) {
 			if i+j > 0 {
 				dst = append(dst, ',')
 			}

@@ -20,7 +20,6 @@ type key struct {
 	absent string   // what holds where it is not written, as YAML
 	doc    string
 	rule   string // the rules that it is about
-	later  bool   // the language has it, and this version does not: it is refused by name
 }
 
 var always = []string{""}
@@ -46,16 +45,13 @@ func (t *keyTable) key(name string) *key {
 // options returns what a key with a choice may be.
 func (t *keyTable) options(name string) []string { return t.key(name).is.options }
 
-// names returns the keys that a definition may have, and those that are refused by name.
-func (t *keyTable) names() (known, later []string) {
+// names returns the keys that a definition may have.
+func (t *keyTable) names() []string {
+	var known []string
 	for _, k := range t.keys {
-		if k.later {
-			later = append(later, k.name)
-		} else {
-			known = append(known, k.name)
-		}
+		known = append(known, k.name)
 	}
-	return known, later
+	return known
 }
 
 // form says what may stand under a key.
@@ -290,8 +286,7 @@ var (
 		{name: "guard", is: inside(guardTable), doc: "more deletions than this wait for an approval", rule: "D5"},
 		{name: "orphans", is: choiceOf("withhold", "delete", "keep"), absent: "withhold",
 			doc: "what becomes of the children of a deleted parent", rule: "D8"},
-		{name: "order", is: aBody, later: true, doc: "a listing in the order of the key", rule: "D3"},
-		{name: "window", is: aBody, later: true, doc: "a listing in windows", rule: "D3"},
+		{name: "order", is: choiceOf("key"), doc: "the listing is sorted by the key, ascending: then a restart goes on where it was", rule: "D3"},
 	}}
 
 	guardTable = &keyTable{name: "guard", doc: "Deletions wait when there are more than both.", keys: []key{

@@ -127,6 +127,10 @@ type Position struct {
 	last   any    // `last` in templates
 	behind uint64 // token without `next`: the key of that record
 
+	reached string // the key of the last record shown, of a listing in its order (D3)
+	shown   int    // keys of it that were shown
+	prefix  int    // bytes of its keys that are their partition's
+
 	hydration *hydration
 	wholes    int // parts of it that are whole
 
@@ -180,6 +184,9 @@ func (r *Request) Begin(p Partition, cp cdc.Checkpoint, now time.Time) (Position
 	}
 	pos := Position{request: r, partition: p, checkpoint: cp, saved: cp, now: now, page: r.paginator.firstPage}
 	pos.fresh = r.incremental == nil || cp.Cursor == ""
+	if r.ordered {
+		pos.prefix = len("[") + len(r.partitionPrefix(nil, p.Values)) + len(",")
+	}
 	if r.spooled() {
 		pos.spool = &spool{}
 	}
@@ -353,7 +360,7 @@ func (r *Request) checkpointed() bool {
 	case r.paginator.kind == keysetPaginator:
 		return true
 	case r.paginator.kind == tokenPaginator:
-		return r.paginator.stable && !r.spooled()
+		return r.paginator.stable && !r.spooled() && !r.ordered // D3: a window says more
 	case r.incremental != nil && r.incremental.kind != timestampCursor:
 		return r.paginator.kind == noPaginator && !r.incremental.checkpointPass
 	}

@@ -54,6 +54,7 @@ func (s *streamReader) listings(n *yaml.Node) {
 		return
 	}
 	s.listing(child(n, "listing"))
+	s.ordering(child(n, "order"), cmp.Or(s.b.request.listing, &s.b.request))
 	for _, req := range []*Request{&s.b.request, s.b.request.listing} {
 		if req != nil {
 			req.total, req.cap = s.place(child(n, "total"), "total"), int(s.integer(child(n, "cap"), "cap", 1, math.MaxInt32))
@@ -219,19 +220,19 @@ func (s *splitter) incomplete(next *Position) string {
 		return "it has more keys than can be watched for drift"
 	case s.unheard(next) != "":
 		return s.unheard(next)
-	case r.cap > 0 && len(next.walk.seen) >= r.cap:
-		return fmt.Sprintf("it has %d keys and is cut off at %d (reconcile.cap)", len(next.walk.seen), r.cap) // D1
+	case r.cap > 0 && next.keysShown() >= r.cap:
+		return fmt.Sprintf("it has %d keys and is cut off at %d (reconcile.cap)", next.keysShown(), r.cap) // D1
 	case r.total != nil && !next.totalled:
 		return fmt.Sprintf("its answers do not say their total at %q", r.total)
-	case r.total != nil && next.total != int64(len(next.walk.seen)):
-		return fmt.Sprintf("it shows %d keys and says that there are %d", len(next.walk.seen), next.total) // D1
+	case r.total != nil && next.total != int64(next.keysShown()):
+		return fmt.Sprintf("it shows %d keys and says that there are %d", next.keysShown(), next.total) // D1
 	}
 	return ""
 }
 
 // watched reports whether watch notes the keys of the pages.
 func (r *Request) watched() bool {
-	if r.paginator.kind == keysetPaginator || r.incremental != nil && r.incremental.kind != timestampCursor {
+	if r.ordered || r.paginator.kind == keysetPaginator || r.incremental != nil && r.incremental.kind != timestampCursor {
 		return false
 	}
 	return r.total != nil || slices.Contains([]paginatorKind{pagePaginator, offsetPaginator, linkPaginator}, r.paginator.kind)
@@ -240,10 +241,21 @@ func (r *Request) watched() bool {
 // count notes the keys of a page whose paginator does not watch them, so that they can be compared with total and cap (D1): rows
 // are no measure, since pages overlap and a walk that drifts is taken again.
 func (s *splitter) count(next *Position) {
+	if s.request.ordered {
+		return // their order has counted them
+	}
 	most := s.request.source.limits.withDefaults().Sightings
 	for i := range s.rows {
 		next.walk.note(s.rows[i].key, next.pages, most)
 	}
+}
+
+// keysShown is how many keys the pass has shown.
+func (p *Position) keysShown() int {
+	if p.request.ordered {
+		return p.shown
+	}
+	return len(p.walk.seen)
 }
 
 // spoil notes that the pass can no longer prove anything missing, and why; the first reason stands.

@@ -93,7 +93,7 @@ func (s *streamReader) several(n *yaml.Node) {
 				return
 			}
 			s.f = overlaid(common, own)
-			for _, key := range []string{"listing", "total", "cap"} {
+			for _, key := range []string{"listing", "total", "cap", "order"} {
 				if r := own["reconcile"]; r != nil && child(r, key) != nil {
 					s.fail(r, "reconcile.%s belongs to the request %s, which has one listing for all of its streams", key, request.Value)
 				}

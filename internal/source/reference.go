@@ -93,9 +93,6 @@ func (p *page) row(k *key) {
 	case k.absent != "":
 		absent = "`" + k.absent + "`"
 	}
-	if k.later {
-		absent = "not in this version"
-	}
 	fmt.Fprintf(p.out, "| `%s` | %s | %s | %s | %s |\n", k.name, k.is, absent, cell(k.said()), k.rule)
 }
 

@@ -31,9 +31,10 @@ func (s *splitter) sum() uint64 {
 	return n
 }
 
-// doubtful reports whether the answer follows a new login that the pass has to look into.
+// doubtful reports whether the answer follows a new login that the pass has to look into. The first answer of a process does not: what
+// logs in by a session has no other (D3).
 func (s *splitter) doubtful() bool {
-	return s.resp != nil && s.pos.full && s.pos.pages > 0 && (s.resp.Relogin || s.resp.Logins != s.pos.logins)
+	return s.resp != nil && s.pos.full && s.pos.pages > 0 && !s.pos.began.IsZero() && (s.resp.Relogin || s.resp.Logins != s.pos.logins)
 }
 
 // doubt puts the answer aside, to ask for the page before once more.

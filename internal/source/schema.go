@@ -50,9 +50,8 @@ func (g *schemaMaker) table(t *keyTable) {
 	out := map[string]any{"type": "object", "description": t.doc, "additionalProperties": false, "properties": properties}
 	g.defs[t.slug()] = out // before its keys: tables may lie in each other
 	for i := range t.keys {
-		if k := &t.keys[i]; !k.later {
-			properties[k.name] = g.property(k)
-		}
+		k := &t.keys[i]
+		properties[k.name] = g.property(k)
 	}
 	if g.strict {
 		out["required"] = needed(t)

@@ -147,6 +147,7 @@ type Request struct {
 	listing     *Request                  // how every live record is listed; nil: as the request does without its cursor (D1)
 	total       *record.Path              // of a listing: where it says how many there are (D1)
 	cap         int                       // of a listing: this many rows are as many as it ever shows; 0: no limit (D1)
+	ordered     bool                      // of a listing: it is sorted by the key, and goes on behind any of its records (D3)
 	known       map[string]map[string]any // values of partitions with a parent, by name: see Know
 	splitter    *splitter                 // made at first use, split.go
 }

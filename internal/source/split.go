@@ -335,7 +335,7 @@ func (s *splitter) open(pos *Position, resp *fetch.Response, known func(int) rec
 	clear(s.changed)
 	s.odd, s.single = nil, false
 	s.vars = vars{partition: pos.partition.Values, config: s.request.source.config, now: pos.now}
-	s.prefix = s.partitionPrefix(s.prefix[:0])
+	s.prefix = s.request.partitionPrefix(s.prefix[:0], pos.partition.Values)
 	clear(s.counts)
 	clear(s.tallies)
 	for i, rd := range s.readers {
@@ -382,6 +382,7 @@ func (s *splitter) split() error {
 	}
 	s.join(next)
 	next.rows += len(s.rows)
+	s.inOrder(next)
 	if r := s.request; (r.total != nil || r.cap > 0) && !r.watched() {
 		s.count(next)
 	}

@@ -169,24 +169,21 @@ func (r *linter) keysSound(n *yaml.Node) {
 	}
 }
 
-// fields returns the children of a map by key. Keys that are not known are problems; so are those that LANGUAGE.md has and
-// this version does not: what is written must never be ignored.
+// fields returns the children of a map by key. Keys that are not known are problems: what is written must never be ignored.
 func (r *linter) fields(n *yaml.Node, what string, t *keyTable) map[string]*yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		r.fail(n, "%s must be a map, not %s", what, describe(n))
 		return nil
 	}
 	out := map[string]*yaml.Node{}
-	known, later := t.names()
+	known := t.names()
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		switch {
 		case slices.Contains(known, k.Value):
 			out[k.Value] = v
-		case slices.Contains(later, k.Value):
-			r.fail(k, "%q in %s is not supported yet: this version of the language does not have it", k.Value, what)
 		default:
-			r.fail(k, "unknown key %q in %s%s", k.Value, what, suggest(k.Value, append(slices.Clone(known), later...)))
+			r.fail(k, "unknown key %q in %s%s", k.Value, what, suggest(k.Value, known))
 		}
 	}
 	return out
