@@ -342,7 +342,11 @@ func (b *binder) request(p *blueprint, chosen map[string]StreamOverride) {
 		l.source, l.Streams, l.partitions = b.source, req.Streams, req.partitions
 		l.records = b.selections(&req, p.request.listing.records)
 		if l.incremental != nil {
-			l.incremental = req.incremental
+			in := *req.incremental
+			if !l.uses.cursorEnd {
+				in.window = 0 // P15: each window would list everything
+			}
+			l.incremental = &in
 		}
 		req.listing = &l
 	}

@@ -147,14 +147,19 @@ func (d *driver) respond(req *fetch.Request, n int, serve server) *fetch.Respons
 // pass runs one pass of partition p from cp until it ends, fails, or after stop pages (0: not at all).
 func (d *driver) pass(p Partition, cp cdc.Checkpoint, stop int, serve server) run {
 	d.t.Helper()
-	r := d.source.Requests[0]
-	out := run{kinds: map[string]Kind{}}
-	pos, err := r.Begin(p, cp, d.now)
+	pos, err := d.source.Requests[0].Begin(p, cp, d.now)
 	if err != nil {
-		out.err = err
-		return out
+		return run{err: err}
 	}
 	pos.Remember(d.recent)
+	return d.follow(pos, stop, serve)
+}
+
+// follow goes on from pos, as pass does.
+func (d *driver) follow(pos Position, stop int, serve server) run {
+	d.t.Helper()
+	r := pos.Request()
+	out := run{kinds: map[string]Kind{}, last: pos}
 	var page Page
 	for n := 1; ; n++ {
 		if limit := max(d.limit, 500); n > limit {

@@ -174,3 +174,19 @@ func TestP15Borders(t *testing.T) {
 	got = newDriver(t, bound(t, days, startAt(-72*time.Hour))).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 0, func(asked) any { return `{"size":10,"data":[]}` })
 	want(t, got.err, cdc.Halt, "ends where it begins")
 }
+
+// TestP15ListingIsNotCut: P15, D1. a listing that is declared beside windows, and has no use for them, is asked for once.
+func TestP15ListingIsNotCut(t *testing.T) {
+	src := bound(t, windowStream+"    reconcile: {every: 24h, listing: {path: /all, query: {page: \"{{ page }}\"}}}\n", startAt(-10*time.Hour))
+	things := many(25, time.Minute)
+	var notes []string
+	pos, err := src.Requests[0].BeginListing(Partition{Name: "-"}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDriver(t, src)
+	got := d.follow(pos, 0, between(&things, func(q asked) { q.query.Set("from", "0") }, &notes))
+	if got.err != nil || !got.complete || got.pages != 3 {
+		t.Errorf("%v, %q: %q", got.err, got.why, got.queries)
+	}
+}
