@@ -159,15 +159,15 @@ func (o *ownership) planListing(p *partition, now time.Time) {
 			due = at
 		}
 	}
-	if m != nil && m.Failed > 0 { // D2: again, the more rarely the longer it fails
+	if at, ok := o.secondDue(p); ok && at.Before(due) {
+		due = at
+	}
+	if m != nil && m.Failed > 0 { // D2: again, the more rarely the longer it fails, and whatever waits for it
 		wait := 10 * time.Minute << min(m.Failed-1, 10)
 		if every > 0 {
 			wait = min(wait, every)
 		}
 		due = now.Add(wait)
-	}
-	if at, ok := o.secondDue(p); ok && at.Before(due) {
-		due = at
 	}
 	o.schedule.at(&p.list, due)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -530,6 +531,30 @@ func TestD3CandidatesSurviveARestart(t *testing.T) {
 		t.Errorf("the candidate was found again: %q", past)
 	}
 	b.audit(b.sourceOf(s), false)
+}
+
+// TestD2SecondListingThatFailsWaits: D2, P22. a second listing that is due and fails is not made again at once, and again.
+func TestD2SecondListingThatFailsWaits(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	c := b.start(settings{definition: strings.Replace(unasked, "every: 300ms", "every: 1h", 1), config: config, change: soon})
+	c.passes(1)
+	var listings atomic.Int64
+	shop.drop(3)
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Query().Get("since") != "" || listings.Add(1) == 1 {
+			return false
+		}
+		answer(w, http.StatusForbidden, map[string]any{})
+		return true
+	})
+	c.order("look", offsets.List, "things", 0)
+	c.await("a listing that fails", func(s capture.Status) bool { return s.Partitions[0].Listing.Failed > 0 })
+	c.passes(10)
+	c.end()
+	if n := listings.Load(); n != 2 {
+		t.Errorf("%d listings, of which all but the first failed", n)
+	}
 }
 
 // TestD4SecondListingComesSoon: D4. what a listing did not show waits for a second one, and that is planned for it, not for the next

@@ -94,7 +94,7 @@ func (a *adversary) rows(view string) []thing {
 
 func (a *adversary) sort(rows []thing) {
 	slices.SortFunc(rows, func(x, y thing) int {
-		if a.plot.Reads == "" {
+		if a.plot.Reads == "" || a.plot.ByKey {
 			return strings.Compare(x.ID, y.ID)
 		}
 		return x.At.Compare(y.At)
@@ -104,6 +104,7 @@ func (a *adversary) sort(rows []thing) {
 // feed shows what has changed, and always tells the truth; that is the listing's counterpart.
 func (a *adversary) feed(view string, q url.Values) reply {
 	rows := a.rows(view)
+	slices.SortFunc(rows, func(x, y thing) int { return x.At.Compare(y.At) })
 	if a.plot.Reads == "timestamp" {
 		rep, _ := a.from(rows, q.Get("since"))
 		return rep
@@ -147,7 +148,7 @@ func array(rows []thing) []byte {
 func (a *adversary) list(view string, q url.Values) reply {
 	number, _ := strconv.Atoi(q.Get("page"))
 	offset, _ := strconv.Atoi(q.Get("offset"))
-	first := number <= 1 && offset == 0 && q.Get("since") == "" && q.Get("token") == ""
+	first := number <= 1 && offset == 0 && q.Get("since")+q.Get("token")+q.Get("after") == ""
 	s := a.walks[view]
 	if first || s == nil {
 		a.walked++
@@ -201,9 +202,9 @@ func (a *adversary) page(rows []thing, total int, q url.Values, s *stroll) reply
 		s.ended = at+size >= len(rows)
 		return said(`{"data":%s,"total":%d}`, array(rows[at:min(len(rows), at+size)]), total)
 	}
-	token := q.Get("token")
+	token := q.Get("token") + q.Get("after")
 	order := func(t thing) string {
-		if a.plot.Reads == "" {
+		if a.plot.Reads == "" || a.plot.ByKey {
 			return t.ID
 		}
 		return t.At.UTC().Format(stamp)

@@ -213,7 +213,7 @@ func (a *adversary) drop(key string) bool {
 // page moves to the page that was read already, and this listing misses it. If nothing betrays that and no lookup tells, a second
 // listing that misses the same record makes it gone for good, for every connector: so that is done to a record once.
 func (a *adversary) mayLeave(key string) bool {
-	if !a.plot.fragile() || a.plot.Pages == "token" || a.plot.Pages == "keyset" || a.plot.Pages == "offset" {
+	if !a.plot.fragile() || a.plot.Pages != "page" {
 		return true
 	}
 	for _, view := range a.things[key].viewsOf() {

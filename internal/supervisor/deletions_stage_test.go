@@ -68,7 +68,7 @@ func (b *bazaar) live(life int) (down time.Duration, over bool) {
 	o := b.kafka(link.dial)
 	o.Log = b.log.logger(fmt.Sprint("life ", life))
 	c, err := capture.New(capture.Options{
-		Source: bound, Kafka: o, Config: "one", Records: b.plot.Bound, Confirm: b.plot.Confirm, Log: o.Log,
+		Source: bound, Kafka: o, Config: "one", Records: b.plot.Bound, Confirm: b.plot.Confirm, Window: 500 * time.Millisecond, Log: o.Log,
 		Fetch: fetch.Options{Dial: link.dial, Attempts: 3},
 	})
 	if err != nil {

@@ -16,7 +16,8 @@ type plot struct {
 	Seed    int64
 	Shape   string
 	Reads   string // "": a snapshot; timestamp, opaque
-	Pages   string // of its listing: keyset, page, offset, token
+	Pages   string // of its listing: keyset, page, offset, token, last
+	ByKey   bool   // the listing is in the order of the key (D3)
 	Views   int    // partitions; 0: none
 	Shared  bool   // key_scope: stream
 	Lookup  bool
@@ -83,9 +84,25 @@ var shapes = []struct {
 	{"logged in", plot{Reads: "timestamp", Pages: "page", List: true, Session: true}},
 }
 
+// byKey are the shapes whose listings go on after a crash where they were (D3).
+var byKey = []struct {
+	name string
+	plot
+}{
+	{"by key", plot{Pages: "last"}},
+	{"by key, beside a feed", plot{Reads: "timestamp", Pages: "last", List: true}},
+	{"by key, with lookup", plot{Reads: "timestamp", Pages: "last", Lookup: true, List: true}},
+	{"views by key", plot{Pages: "last", Views: 3}},
+	{"tokens by key", plot{Reads: "opaque", Pages: "token", List: true}},
+}
+
 func invent(seed int64) plot {
 	r := rand.New(rand.NewPCG(uint64(seed), 0xde1))
 	shape := shapes[int(seed)%len(shapes)]
+	if seed%7 == 3 {
+		shape = byKey[int(seed/7)%len(byKey)]
+		shape.ByKey = true
+	}
 	p := shape.plot
 	p.Seed, p.Shape = seed, shape.name
 	p.Size, p.Page = 20+r.IntN(100), 5+r.IntN(30)
@@ -135,7 +152,9 @@ func (p *plot) inventLies(r *rand.Rand) {
 			kinds = []string{"login sees less"}
 		case r.IntN(2) == 0:
 			kinds = silent
-		case p.Pages != "token" && r.IntN(3) == 0:
+		case p.ByKey && r.IntN(3) == 0:
+			kinds = []string{"shuffled"}
+		case p.Pages != "token" && p.Pages != "last" && r.IntN(3) == 0:
 			kinds = []string{"shuffled", "repeated", "rows swapped", "rows swapped"}
 		case p.Total && r.IntN(3) == 0:
 			kinds = []string{"another total"}
@@ -194,10 +213,14 @@ func (p *plot) definition() string {
 	}
 	queries := map[string]string{
 		"keyset": `{since: "{{ anchor ?? start }}"}`, "page": `{page: "{{ page }}"}`, "offset": `{offset: "{{ offset }}"}`, "token": `{token: "{{ page_token }}"}`,
+		"last": `{after: "{{ last.id }}"}`,
 	}
 	paginators := map[string]string{
 		"keyset": "{type: keyset, size_echo: size}", "page": "{type: page, more: more}", "offset": fmt.Sprintf("{type: offset, size: %d, overlap: true}", p.Page),
-		"token": "{type: token, next: next}",
+		"token": "{type: token, next: next}", "last": "{type: token}",
+	}
+	if p.ByKey && p.Pages == "token" {
+		paginators["token"] = "{type: token, next: next, stable: true}"
 	}
 	listing := fmt.Sprintf("listing: {path: %q, query: %s, paginator: %s}", "/all"+view, queries[p.Pages], paginators[p.Pages])
 	switch p.Reads {
@@ -220,6 +243,9 @@ func (p *plot) definition() string {
 			gone = `, gone: "record.deleted == true"`
 		}
 		rules = append(rules, fmt.Sprintf("lookup: {path: %q, records: data%s}", one, gone))
+	}
+	if p.ByKey {
+		rules = append(rules, "order: key")
 	}
 	if p.Total {
 		rules = append(rules, "total: total")
