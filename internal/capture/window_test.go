@@ -69,6 +69,15 @@ func (b *bed) window() (cdc.Window, bool) {
 	return w, true
 }
 
+// foundBy is the generation of the listing that first found a key missing.
+func (b *bed) foundBy(key string) int64 {
+	c, err := offsets.Decode[offsets.Candidate]([]byte(b.past("candidate/c/things/" + key)[0]))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c.Generation
+}
+
 // hasty makes windows small, and a second listing count early; the requests say which process asks.
 func hasty(agent string) func(*capture.Options) {
 	return func(o *capture.Options) {
@@ -128,6 +137,12 @@ func TestD3ListingByKeyGoesOn(t *testing.T) {
 			c.end()
 			if got := b.tombstones("things"); !slices.Equal(got, []string{"3", "70"}) {
 				t.Errorf("tombstones of %q", got)
+			}
+			if before, behind := b.foundBy("3"), b.foundBy("70"); before != behind {
+				t.Errorf("the listing that went on found 70 missing (%d), and not 3 (%d)", behind, before)
+			}
+			if past := b.past("candidate/c/things/1"); len(past) > 0 {
+				t.Errorf("a record that was shown before the crash is missing: %q", past)
 			}
 			b.audit(b.sourceOf(s), false)
 		})
