@@ -50,7 +50,11 @@ func (b *bed) rack(n int) (*rack, map[string]any) {
 		}
 		rows := slices.DeleteFunc(slices.Clone(k.rows), func(r map[string]any) bool { return r["id"].(int) <= after })
 		slices.SortFunc(rows, func(x, y map[string]any) int { return x["id"].(int) - y["id"].(int) })
-		answer(w, http.StatusOK, map[string]any{"data": rows[:min(5, len(rows))]})
+		page := map[string]any{"data": rows[:min(5, len(rows))]}
+		if len(rows) > 5 {
+			page["next"] = rows[4]["id"]
+		}
+		answer(w, http.StatusOK, page)
 		return true
 	})
 	return k, config
@@ -120,6 +124,7 @@ func (b *bed) goesOn(k *rack, s settings) (*connector, string) {
 func TestD3ListingByKeyGoesOn(t *testing.T) {
 	for name, definition := range map[string]string{
 		"listing": byKey,
+		"tokens":  strings.NewReplacer("{{ last.id }}", "{{ page_token }}", "{type: token}", "{type: token, next: next, stable: true}").Replace(byKey),
 		"snapshot": strings.Replace(things, "path: /things\n", "path: /all\n    query: {after: \"{{ last.id }}\"}\n    paginator: {type: token}\n", 1) +
 			"    reconcile: {order: key}\n",
 	} {

@@ -109,6 +109,9 @@ func invent(seed int64) plot {
 	if r.IntN(3) == 0 {
 		p.Size = 120 + r.IntN(180)
 	}
+	if p.ByKey { // long listings, to be cut
+		p.Page = 3 + p.Page/5
+	}
 	p.Interval = time.Duration(30+r.IntN(90)) * time.Second
 	p.Every, p.Confirm = time.Duration(2+r.IntN(6))*time.Minute, time.Duration(5+r.IntN(5))*time.Minute
 	if p.Reads == "" {
@@ -187,6 +190,11 @@ func (p *plot) inventCrashes(r *rand.Rand) {
 			f.For = time.Duration(5+r.IntN(15)) * time.Minute
 		}
 		p.Wire = append(p.Wire, f)
+	}
+	for range 10 {
+		if p.ByKey { // most requests are a listing's
+			p.Wire = append(p.Wire, wireFault{API: "GET", N: 1 + r.IntN(1500), Do: does[r.IntN(3)], For: time.Duration(r.IntN(40)) * time.Second})
+		}
 	}
 }
 
