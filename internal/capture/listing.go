@@ -178,7 +178,8 @@ func (p *partition) listsByItself() bool {
 }
 
 // secondDue is when the second complete pass is due that p's candidates wait for, the missing (D4) and the held versions (P14): not
-// before the time that has to lie between the two, and within an hour after that.
+// before the time that has to lie between the two, and within an hour after that. Where partitions share their keys it is the second
+// of each of them (P24). What one that was late enough has not settled waits for as long again.
 func (o *ownership) secondDue(p *partition) (time.Time, bool) {
 	var first time.Time
 	for s := range o.streamsOf(p) {
@@ -186,13 +187,20 @@ func (o *ownership) secondDue(p *partition) (time.Time, bool) {
 			continue
 		}
 		for _, c := range s.held.all() {
-			if c.Kind != offsets.Withheld && c.Partition == p.spec.Name && (first.IsZero() || c.At.Before(first)) {
+			mine := c.Partition == p.spec.Name || p.request.SharesKeys()
+			if mine && c.Kind != offsets.Withheld && (first.IsZero() || c.At.Before(first)) {
 				first = c.At
 			}
 		}
 	}
+	if first.IsZero() {
+		return first, false
+	}
 	wait := o.confirmAfter()
-	return first.Add(wait + place(o.name+"/"+p.label, wait*5)), !first.IsZero()
+	if m := p.checkpoint().Reconciled; m != nil && !m.Began.Before(first.Add(wait)) {
+		first = m.Ended
+	}
+	return first.Add(wait + place(o.name+"/"+p.label, wait*5)), true
 }
 
 // confirmAfter is how much later a second complete pass has to begin (D4).

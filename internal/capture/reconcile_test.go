@@ -533,6 +533,45 @@ func TestD3CandidatesSurviveARestart(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestD4SecondListingOfEveryPartition: D4, P24. where partitions share their keys each of them is listed a second time, soon, and none
+// of them without a pause until the others have been.
+func TestD4SecondListingOfEveryPartition(t *testing.T) {
+	b := lay(t)
+	var mu sync.Mutex
+	rows := map[string][]map[string]any{"/things/one": dated(3), "/things/two": dated(2)}
+	listings := map[string]int{}
+	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		since := r.URL.Query().Get("since")
+		if since == "" {
+			listings[r.URL.Path]++
+		}
+		some := slices.DeleteFunc(slices.Clone(rows[r.URL.Path]), func(r map[string]any) bool { return r["at"].(string) < since })
+		answer(w, http.StatusOK, map[string]any{"data": some, "size": 100})
+	}))
+	c := b.start(settings{config: map[string]any{"url": url}, change: soon, definition: strings.NewReplacer("every: 300ms", "every: 1h", "path: /things\n",
+		"path: /things/{{ partition.view }}\n    partition: {view: [one, two]}\n    key_scope: stream\n").Replace(unasked)})
+	c.passes(1)
+	c.order("before", offsets.List, "things", 0)
+	b.outcome("before")
+	mu.Lock()
+	rows["/things/one"] = dated(2)
+	mu.Unlock()
+	c.order("look", offsets.List, "things", 0)
+	b.outcome("look")
+	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
+	c.end()
+	if got := b.tombstones("things"); !slices.Equal(got, []string{"3"}) {
+		t.Errorf("tombstones of %q", got)
+	}
+	for path, n := range listings {
+		if n > 8 { // the first pass, two by command, and the seconds
+			t.Errorf("%d listings of %s", n, path)
+		}
+	}
+}
+
 // TestD2SecondListingThatFailsWaits: D2, P22. a second listing that is due and fails is not made again at once, and again.
 func TestD2SecondListingThatFailsWaits(t *testing.T) {
 	b := lay(t)

@@ -338,6 +338,11 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 		return err
 	}
 	o.planListing(p, now)
+	for _, other := range o.partitions { // P24: what p missed they are to be asked for a second time, too
+		if m := other.checkpoint().Reconciled; p.request.SharesKeys() && other.request == p.request && m != nil && m.Failed == 0 {
+			o.planListing(other, now)
+		}
+	}
 	return nil
 }
 
