@@ -71,7 +71,8 @@ func (g *gathering) full() bool { return len(g.flight) >= filesAtOnce }
 // outcome is what became of a download.
 type outcome struct {
 	fetch.Stored
-	err error
+	foreign bool // as of its download
+	err     error
 }
 
 // download is one file on its way.
@@ -107,7 +108,9 @@ func (o *ownership) gather(h *half) (ready bool, err error) {
 	records, g := w.page.Records, &w.gathering
 	ready, err = o.gatherOne(w, &records[h.next])
 	for h.ahead = max(h.ahead, h.next+1); err == nil && h.ahead < len(records) && !g.full(); {
-		_, err = o.gatherOne(w, &records[h.ahead])
+		if _, later := o.gatherOne(w, &records[h.ahead]); later != nil {
+			break // it counts when its record's turn has come: what stands before it is published
+		}
 		if !g.full() { // else it may have more of them
 			h.ahead++
 		}
@@ -129,7 +132,13 @@ func (o *ownership) gatherOne(w *walk, rec *source.Record) (ready bool, err erro
 	ready = true
 	for _, e := range elements {
 		want := wanted{rec.Stream, rec.KeyHash, e.Hash}
-		if _, got := g.got[want]; got || placeOf(known, e.Hash) >= 0 {
+		if got, ok := g.got[want]; ok {
+			if err := s.blames(got.foreign, got.err); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if placeOf(known, e.Hash) >= 0 {
 			continue
 		}
 		if !g.flight[want] && !g.full() {
@@ -212,6 +221,8 @@ func (o *ownership) download(f fetched, request *fetch.Request, most int64) {
 func (s *stream) blames(foreign bool, err error) error {
 	remedy, scope := cdc.Verdict(err)
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, fetch.ErrFolder), !foreign && remedy == cdc.Reopen, !foreign && remedy == cdc.Halt && scope >= cdc.Connection:
 		return err
 	case !s.spec.Files.Halt:
@@ -243,13 +254,10 @@ func (o *ownership) downloaded(f fetched) error {
 		return o.serve(sp)
 	}
 	delete(g.flight, d.want)
-	if f.err != nil {
-		if err := o.streams[d.want.stream].blames(d.foreign, f.err); err != nil && h != nil {
-			return o.let(h, err)
-		}
-		o.log.Warn("a file could not be had", "stream", o.streams[d.want.stream].spec.Name, "why", reasonOf(f.err))
+	if s := o.streams[d.want.stream]; f.err != nil && s.blames(d.foreign, f.err) == nil {
+		o.log.Warn("a file could not be had", "stream", s.spec.Name, "why", reasonOf(f.err))
 	}
-	g.got[d.want] = outcome{d.Stored, f.err}
+	g.got[d.want] = outcome{d.Stored, d.foreign, f.err}
 	if h == nil {
 		return o.serve(sp)
 	}

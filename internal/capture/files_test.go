@@ -255,6 +255,46 @@ func TestFilesHalt(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestFilesHaltAtTheirTurn: a file that cannot be had stops the stream when the turn of its record has come: what stands before it on
+// the page is published first, although its own file takes longer.
+func TestFilesHaltAtTheirTurn(t *testing.T) {
+	b := lay(t)
+	a, config := b.dossiers(row(1, "at", when(0), "docs", docs("slow")), row(2, "at", when(1), "docs", docs("!")), row(3, "at", when(2)))
+	refused := make(chan struct{})
+	once := sync.OnceFunc(func() { close(refused) })
+	a.wrap(func(w http.ResponseWriter, r *http.Request) bool {
+		switch r.URL.Path {
+		case "/docs/!":
+			w.WriteHeader(http.StatusForbidden)
+			http.NewResponseController(w).Flush() //nolint:errcheck // the client is gone
+			once()
+			return true
+		case "/docs/slow":
+			a.shelf.mu.Unlock() // the other one is answered meanwhile
+			select {
+			case <-refused:
+			case <-r.Context().Done():
+			}
+			<-time.After(100 * time.Millisecond) // long enough for a stream to halt too early
+			a.shelf.mu.Lock()
+		}
+		return false
+	})
+	dir := t.TempDir()
+	s := settings{definition: strings.Replace(filed, "max_bytes", "on_error: halt, max_bytes", 1), config: config,
+		change: func(o *capture.Options) { o.Folder = b.folder(dir) }}
+	c := b.start(s)
+	c.halted("a file of stream things cannot be had", "403", "on_error: continue")
+	c.end()
+	if d := cmp.Diff([]string{"1 r : slow"}, b.filesOf(dir, "things")); d != "" {
+		t.Error(d)
+	}
+	if cp := b.checkpoint("things"); cp.Cursor != "" || cp.Passes != 0 {
+		t.Errorf("the cursor passed it: %+v", cp)
+	}
+	b.audit(b.sourceOf(s), false)
+}
+
 // TestFilesOfAPageThatIsCut: while a page waits for a file nothing of its key space is asked for (P1), the rest of the connection
 // goes on, and SIGTERM does not wait for it. What was published by then is not downloaded again.
 func TestFilesOfAPageThatIsCut(t *testing.T) {
