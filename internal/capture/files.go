@@ -60,9 +60,10 @@ type wanted struct {
 
 // gathering is what a walk has downloaded, or downloads, for the records of its page.
 type gathering struct {
-	half   *half // the page that waits; nil: none
-	flight map[wanted]bool
-	got    map[wanted]outcome
+	half     *half // the page that waits; nil: none
+	flight   map[wanted]bool
+	got      map[wanted]outcome
+	elements map[*source.Record][]source.Element // of records that wait: they may have many, and are looked at for each that comes
 }
 
 // full reports whether no more of them are begun.
@@ -124,9 +125,15 @@ func (o *ownership) gatherOne(w *walk, rec *source.Record) (ready bool, err erro
 	if s.spec.Files == nil || !s.spec.Files.Folder || !o.news(w, s, rec) {
 		return true, nil
 	}
-	elements, err := s.spec.Elements(w.page.Body, rec)
-	if err != nil {
-		return true, nil //nolint:nilerr // publish parks it
+	elements, read := g.elements[rec]
+	if !read {
+		if elements, err = s.spec.Elements(w.page.Body, rec); err != nil {
+			return true, nil //nolint:nilerr // publish parks it
+		}
+		if g.elements == nil {
+			g.elements = map[*source.Record][]source.Element{}
+		}
+		g.elements[rec] = elements
 	}
 	known, _ := s.files.get(string(rec.Key))
 	ready = true
