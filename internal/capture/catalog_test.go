@@ -246,7 +246,7 @@ func (b *bed) exchangeAt(up *simulator.Upstream, h http.Handler) *system {
 func TestCatalogCRFLife(t *testing.T) {
 	b := lay(t)
 	s := b.exchange(simulator.Options{
-		Seed: 3, Records: map[string]int{"loans": 700}, PageCap: 90, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.02,
+		Seed: 3, Records: map[string]int{"loans": 350}, PageCap: 45, Creates: 0.1, CountsOnly: 0.1, Touches: 0.05, Reverts: 0.05, Ties: 0.02,
 		LateCommits: 0.05, Lateness: time.Second, Deletes: 0.02, Restores: 0.02, Moves: 0.05,
 	})
 	s.live(60,

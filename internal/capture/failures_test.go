@@ -94,7 +94,7 @@ func (c *connector) stopped(u upset) {
 	c.Helper()
 	said := ""
 	c.until("a stop", func() bool {
-		st := c.look()
+		st := c.glance()
 		for _, s := range st.Streams {
 			if s.Halted != "" && (u.stops == "stream" || u.stops == "silence") {
 				said = s.Halted
@@ -109,7 +109,7 @@ func (c *connector) stopped(u upset) {
 			said = st.Phase.Error
 		}
 		return said != ""
-	}, func() any { return c.look() })
+	}, func() any { return c.glance() })
 	c.says(said, u.says...)
 	if u.stops != "connection" { // that is logged by who runs it
 		c.says(c.log.String(), u.says[0])
@@ -225,6 +225,8 @@ func TestShown6ForeignNext(t *testing.T) {
 	c := b.start(s)
 	c.halted("foreign URL", strings.TrimPrefix(foreign, "http://"))
 	c.end()
+	mu.Lock()
+	defer mu.Unlock()
 	if b.checkpoint("things").Passes != 0 || strangers != 0 {
 		t.Errorf("the pass counts as ended, or %d requests went elsewhere", strangers)
 	}
