@@ -24,10 +24,11 @@ type fair struct {
 	lists  map[string][]map[string]any
 	status map[string]int // by path: what is answered instead
 	asked  map[string]int // by path
+	by     map[string]int // by User-Agent and path: what the end of a connection cut off may come late, when another one runs
 }
 
 func (b *bed) fair() (*fair, map[string]any) {
-	f := &fair{lists: map[string][]map[string]any{}, status: map[string]int{}, asked: map[string]int{}}
+	f := &fair{lists: map[string][]map[string]any{}, status: map[string]int{}, asked: map[string]int{}, by: map[string]int{}}
 	return f, map[string]any{"url": b.serve(f)}
 }
 
@@ -51,10 +52,21 @@ func (f *fair) count(path string) int {
 	return f.asked[path]
 }
 
+// countBy is count of the requests of one User-Agent.
+func (f *fair) countBy(agent, path string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.by[agent+" "+path]
+}
+
+// second names the connection that asks.
+func second(o *capture.Options) { o.Fetch.UserAgent = "second" }
+
 func (f *fair) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked[r.URL.Path]++
+	f.by[r.UserAgent()+" "+r.URL.Path]++
 	rows, ok := f.lists[r.URL.Path]
 	switch status := f.status[r.URL.Path]; {
 	case status != 0:
@@ -169,8 +181,8 @@ func TestP21ChildrenAppear(t *testing.T) {
 		return p.State == "parent gone" && !p.Reading && p.Due.IsZero()
 	})
 	asked := api.count("/events/2/items")
-	c.read("items", "event=1", 3)
-	if n := api.count("/events/2/items"); n != asked {
+	c.read("items", "event=1", 6)
+	if n := api.count("/events/2/items"); n > asked+1 { // one was under way when the parent went
 		t.Errorf("the children of a gone parent were asked for %d times more", n-asked)
 	}
 	api.list("/events", row(1), row(2))
@@ -275,6 +287,7 @@ func TestP21ChangedOnly(t *testing.T) {
 	}
 	api.list("/events", row(1, "touched", 2), row(2))
 	b.has("items", `[1,"y"] c {"id":"y"}`)
+	b.until("no mark", func() bool { return !b.child("event=1").Pending && !b.child("event=2").Pending })
 	c.read("events", "-", 3)
 	c.end()
 	c = b.begin(s)
@@ -354,12 +367,16 @@ func TestP21ChangeDuringThePass(t *testing.T) {
 	api.list("/events", row(1, "touched", 1))
 	api.list("/events/1/items", row("x"))
 	held, let := make(chan struct{}), make(chan struct{})
-	first := true
+	var first sync.Once
 	front := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/events/1/items" && first {
-			first = false
-			close(held)
-			<-let
+		if r.URL.Path == "/events/1/items" {
+			first.Do(func() {
+				close(held)
+				select {
+				case <-let:
+				case <-r.Context().Done():
+				}
+			})
 		}
 		api.ServeHTTP(w, r)
 	}))
@@ -395,12 +412,11 @@ func TestP21DimensionsMultiply(t *testing.T) {
 	c.end()
 	api.fail("/events", 503)
 	config["kinds"] = []any{"b"}
-	c = b.begin(settings{definition: definition, config: config})
-	asked := api.count("/events/1/items/a")
+	c = b.begin(settings{definition: definition, config: config, change: second})
 	b.has("items", `[1,"b","x"] r {"id":"x"}`)
 	b.has("items", `[2,"b","x"] r {"id":"x"}`)
 	st := c.look()
-	if p := partitionNamed(st, "items", "event=1,kind=a"); p.Name != "" || api.count("/events/1/items/a") != asked {
+	if p := partitionNamed(st, "items", "event=1,kind=a"); p.Name != "" || api.countBy("second", "/events/1/items/a") > 0 {
 		t.Errorf("P24: a value that left the list is read: %+v", p)
 	}
 	c.end()
@@ -576,16 +592,16 @@ func TestP21ParentStreamIsNotChosenAnyMore(t *testing.T) {
 	}
 	chosen := source.Overrides{Streams: map[string]source.StreamOverride{"items": {}}}
 	s.change = func(o *capture.Options) {
+		second(o)
 		if o.Source, err = definition.Bind("c", config, chosen); err != nil {
 			t.Fatal(err)
 		}
 	}
-	asked := api.count("/events/2/items")
 	c = b.begin(s)
 	api.list("/events/1/items", row("x"), row("y"))
 	b.has("items", `[1,"y"] c {"id":"y"}`)
 	c.read("items", "event=1", 2)
-	if p := partitionNamed(c.look(), "items", "event=2"); p.Name != "" || api.count("/events/2/items") != asked {
+	if p := partitionNamed(c.look(), "items", "event=2"); p.Name != "" || api.countBy("second", "/events/2/items") > 0 {
 		t.Errorf("it is read: %+v", p)
 	}
 	c.end()

@@ -33,6 +33,15 @@ func dated(n int) []map[string]any {
 	return all
 }
 
+// ids are those of dated rows.
+func ids(first, last int) []any {
+	var all []any
+	for id := first; id <= last; id++ {
+		all = append(all, id)
+	}
+	return all
+}
+
 // tombstones are the keys that were deleted, sorted, once for each time.
 func (b *bed) tombstones(stream string) []string {
 	b.Helper()
@@ -88,8 +97,8 @@ func TestD4SecondPassConfirms(t *testing.T) {
 	s := settings{definition: things, config: config, change: soon}
 	c := b.start(s)
 	c.passes(2)
-	before := time.Now()
 	shop.drop(7)
+	gone := time.Now()
 	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
 	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
 	shop.put(dated(7)[6])
@@ -98,7 +107,7 @@ func TestD4SecondPassConfirms(t *testing.T) {
 	c.end()
 	r := b.grave("things", "7")
 	seen, err := time.Parse(time.RFC3339Nano, header(r, "ce_lastseen"))
-	if header(r, "ce_reason") != "reconciled" || header(r, "ce_generation") == "" || header(r, "ce_op") != "d" || err != nil || seen.After(before) {
+	if header(r, "ce_reason") != "reconciled" || header(r, "ce_generation") == "" || header(r, "ce_op") != "d" || err != nil || seen.After(gone) {
 		t.Errorf("the tombstone says %q", r.Headers)
 	}
 	if got := b.tombstones("things"); !slices.Equal(got, []string{"7"}) {
@@ -134,9 +143,7 @@ func TestD4LookupConfirms(t *testing.T) {
 	s := settings{definition: listed, config: config}
 	c := b.start(s)
 	c.listings(1)
-	for _, id := range []int{3, 9, 30} { // the last one is the record at the cursor
-		shop.drop(id)
-	}
+	shop.drop(3, 9, 30) // the last one is the record at the cursor
 	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 3 })
 	c.listings(2)
 	c.end()
@@ -191,9 +198,12 @@ func TestD4MovedEndpoint(t *testing.T) {
 	c.until("the lookups to be given up", func() bool { return strings.Contains(c.log.String(), "not even a record that was just listed") })
 	c.listings(2)
 	c.end()
-	if got := b.tombstones("things"); len(got) > 0 || asked < 2 {
-		t.Errorf("tombstones of %q after %d lookups", got, asked)
-	}
+	got := b.tombstones("things")
+	shop.locked(func() {
+		if len(got) > 0 || asked < 2 {
+			t.Errorf("tombstones of %q after %d lookups", got, asked)
+		}
+	})
 }
 
 // TestD4EndpointMovesWhileAsked: D4. an endpoint that moves in the midst of a batch has still found the record that must be found,
@@ -293,9 +303,7 @@ func TestD5GuardAndApproval(t *testing.T) {
 	s := settings{definition: listed, config: config}
 	c := b.start(s)
 	c.listings(1)
-	for id := range 30 {
-		shop.drop(id + 1)
-	}
+	shop.drop(ids(1, 30)...)
 	st := c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 30 })
 	if x := st.Streams[0]; len(x.Sample) == 0 || !strings.Contains(st.Partitions[0].Listing.Held, "30 deletions") {
 		t.Errorf("it shows %+v %+v", x, st.Partitions[0].Listing)
@@ -319,9 +327,7 @@ func TestD5GuardAndApproval(t *testing.T) {
 		t.Errorf("the approval says %+v", o)
 	}
 	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 30 && s.Streams[0].Withheld == 0 })
-	for id := range 10 {
-		shop.drop(id + 41)
-	}
+	shop.drop(ids(41, 50)...)
 	c.await("the next to be withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 10 })
 	c.listings(2)
 	c.end()
@@ -357,9 +363,7 @@ func TestD5EmptyListing(t *testing.T) {
 	shop, config := b.shelf(dated(5)...)
 	c := b.start(settings{definition: things, config: config, change: soon})
 	c.passes(1)
-	for id := range 5 {
-		shop.drop(id + 1)
-	}
+	shop.drop(ids(1, 5)...)
 	st := c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 5 })
 	if held := st.Partitions[0].Listing.Held; !strings.Contains(held, "empty") {
 		t.Errorf("it says %q", held)
@@ -379,9 +383,7 @@ func TestD6ApprovalOfEverything(t *testing.T) {
 	s := settings{definition: listed, config: config}
 	c := b.start(s)
 	c.listings(2)
-	for id := range 5 {
-		shop.drop(id + 1)
-	}
+	shop.drop(ids(1, 5)...)
 	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 5 })
 	c.order("all", offsets.Approve, "things", 5)
 	c.await("the deletions", func(s capture.Status) bool { return counts(s).Deleted == 5 })
@@ -401,13 +403,13 @@ func TestD5EmptyListingIsNoWitness(t *testing.T) {
 	c := b.start(settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = confirm }})
 	c.passes(1)
 	var since time.Time
-	left := 0
+	withheld, left := false, 0
 	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if since.IsZero() {
 			since = time.Now()
 		}
 		rows := shop.rows[:0:0]
-		if time.Since(since) > 2*confirm && left < 1 {
+		if withheld && time.Since(since) > 2*confirm && left < 1 {
 			left++
 			rows = shop.rows[1:]
 		} else if left > 0 {
@@ -417,6 +419,7 @@ func TestD5EmptyListingIsNoWitness(t *testing.T) {
 		return true
 	})
 	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 30 })
+	shop.locked(func() { withheld = true })
 	c.await("their return", func(s capture.Status) bool { return s.Streams[0].Withheld+s.Streams[0].Candidates == 0 })
 	c.passes(2)
 	c.end()
@@ -429,15 +432,15 @@ func TestD5EmptyListingIsNoWitness(t *testing.T) {
 // state, survives a restart, and goes with an approval.
 func TestD5DeclaredInsideTheGuard(t *testing.T) {
 	b := lay(t)
-	rows := dated(100)
-	shop, config := b.shelf(rows...)
+	shop, config := b.shelf(dated(100)...)
 	s := settings{definition: strings.Replace(feed, "lookback: 5m", "lookback: 0s", 1) + "    delete: record.gone ?? false\n", config: config}
 	c := b.start(s)
 	c.passes(1)
+	var gone []map[string]any
 	for i := range 40 {
-		rows[i]["gone"], rows[i]["at"] = true, fmt.Sprintf("2026-01-02T00:00:%02dZ", i)
-		shop.put(rows[i])
+		gone = append(gone, row(i+1, "gone", true, "at", fmt.Sprintf("2026-01-02T00:00:%02dZ", i)))
 	}
+	shop.put(gone...)
 	c.await("what is withheld", func(s capture.Status) bool { return counts(s).Deleted == 20 && s.Streams[0].Withheld == 20 })
 	c.end()
 	c = b.start(s)
@@ -464,12 +467,15 @@ func TestP23ChangedListingWaits(t *testing.T) {
 	c.listings(2)
 	c.end()
 	shop.drop(3)
-	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 3s", 1) + "    filter: record.id > 0\n", config: config}
+	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 24h", 1) + "    filter: record.id > 0\n", config: config}
 	c = b.start(s)
+	c.order("one", offsets.List, "things", 0)
 	c.await("a candidate", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Candidates == 1 })
+	c.passes(3) // lookups are asked in turns with them
 	if got := b.tombstones("things"); len(got) > 0 {
 		t.Errorf("tombstones of %q after one listing under a new filter", got)
 	}
+	c.order("two", offsets.List, "things", 0)
 	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
 	c.end()
 	b.audit(b.sourceOf(s), false)
@@ -500,7 +506,7 @@ func TestP23CandidateOfAnotherListing(t *testing.T) {
 	c.await("a candidate", func(s capture.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Candidates == 1 })
 	c.listings(1)
 	c.end()
-	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 1h", 1) + "    filter: record.id > 0\n", config: config}
+	s := settings{definition: strings.Replace(listed, "every: 300ms", "every: 24h", 1) + "    filter: record.id > 0\n", config: config}
 	s.change = func(o *capture.Options) { o.Fetch.UserAgent = "second" }
 	c = b.start(s)
 	c.passes(5)
@@ -517,13 +523,14 @@ func TestP23CandidateOfAnotherListing(t *testing.T) {
 func TestD3CandidatesSurviveARestart(t *testing.T) {
 	b := lay(t)
 	shop, config := b.shelf(dated(30)...)
-	s := settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = 4 * time.Second }}
+	s := settings{definition: things, config: config, change: func(o *capture.Options) { o.Confirm = time.Hour }}
 	c := b.start(s)
 	c.passes(2)
 	shop.drop(3)
 	c.await("a candidate", func(s capture.Status) bool { return s.Streams[0].Candidates == 1 })
 	c.end()
 	found := b.state()["candidate/c/things/3"]
+	s.change = soon
 	c = b.start(s)
 	c.await("the deletion", func(s capture.Status) bool { return len(s.Streams) == 1 && counts(s).Deleted == 1 })
 	c.end()
@@ -703,10 +710,10 @@ func TestD10Conditional(t *testing.T) {
 // did not show it.
 func TestP24SharedKeysNeedEveryPartition(t *testing.T) {
 	b := lay(t)
-	inOne, inTwo := true, true
+	var leftOne, leftTwo atomic.Bool
 	url := b.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rows := []any{row(9, "v", "x")}
-		if r.URL.Path == "/things/one" && inOne || r.URL.Path == "/things/two" && inTwo {
+		if r.URL.Path == "/things/one" && !leftOne.Load() || r.URL.Path == "/things/two" && !leftTwo.Load() {
 			rows = append(rows, row(1, "v", "a"))
 		}
 		answer(w, 200, map[string]any{"data": rows})
@@ -715,12 +722,12 @@ func TestP24SharedKeysNeedEveryPartition(t *testing.T) {
 		"path: /things/{{ partition.view }}\n    partition: {view: [one, two]}\n    key_scope: stream\n", 1)}
 	c := b.start(s)
 	c.passes(2)
-	inOne = false
+	leftOne.Store(true)
 	c.passes(6)
 	if got := b.tombstones("things"); len(got) > 0 {
 		t.Errorf("tombstones of %q, which the other partition shows", got)
 	}
-	inTwo = false
+	leftTwo.Store(true)
 	c.await("the deletion", func(s capture.Status) bool { return counts(s).Deleted == 1 })
 	c.end()
 	b.audit(b.sourceOf(s), false)
