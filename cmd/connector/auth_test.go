@@ -43,6 +43,21 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// seen is how often it was logged in, and how many pages were read.
+func (c *counter) seen() (logins, pages int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logins, c.pages
+}
+
+// end ends the session; from now on logins are refused, or are not. It returns how many pages were read.
+func (c *counter) end(refuse bool) (pages int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended, c.refuse = true, refuse
+	return c.pages
+}
+
 // The tests of a definition and the check of a connection log in as the connector does, and say what is wrong with a login. No
 // secret is printed.
 func TestCommandsLogIn(t *testing.T) {
@@ -65,13 +80,13 @@ func TestCommandsLogIn(t *testing.T) {
 			out := s.want(0, append(test, "--config", "key=swordfish", "--record", golden), c.proof, "1 would be published")
 			s.want(0, append(test, "--replay", golden), c.proof, "1 would be published")
 			out += s.want(0, []string{"check"}, "status 200, 1 record")
-			if api.logins != 2 {
-				t.Errorf("%d logins for one test and one check", api.logins)
+			if logins, _ := api.seen(); logins != 2 {
+				t.Errorf("%d logins for one test and one check", logins)
 			}
-			api.refuse = true
+			api.end(true)
 			out += s.want(1, []string{"check"}, "FAIL  page crm/things", "403", "restart connection crm")
-			if api.logins != 3 {
-				t.Errorf("a refused login was tried %d times", api.logins-2)
+			if logins, _ := api.seen(); logins != 3 {
+				t.Errorf("a refused login was tried %d times", logins-2)
 			}
 			if strings.Contains(out, "swordfish") || strings.Contains(out, "sess10n") {
 				t.Error("a secret is printed:\n" + out)
@@ -96,30 +111,19 @@ streams:
   others: {path: /others, records: ., primary_key: id, interval: 1s}
 `)
 	s.write("connections.yaml", fmt.Sprintf("- {name: crm, source: ./shop.yaml, config: {url: %q, key: swordfish}}\n", server.URL))
-	seen := func() (logins, pages int) {
-		api.mu.Lock()
-		defer api.mu.Unlock()
-		return api.logins, api.pages
-	}
 	r := s.run()
 	s.until("both streams are captured", func() bool {
 		h := s.holdings()
 		return h.streams["things"].Count == 1 && h.streams["others"].Count == 1
 	})
-	if logins, _ := seen(); logins != 1 {
+	if logins, _ := api.seen(); logins != 1 {
 		t.Errorf("%d logins", logins)
 	}
-	end := func(refuse bool) (pages int) {
-		api.mu.Lock()
-		defer api.mu.Unlock()
-		api.ended, api.refuse = true, refuse
-		return api.pages
-	}
-	before := end(false)
-	s.until("it goes on after a new login", func() bool { logins, pages := seen(); return logins == 2 && pages > before+2 })
-	end(true)
+	before := api.end(false)
+	s.until("it goes on after a new login", func() bool { logins, pages := api.seen(); return logins == 2 && pages > before+2 })
+	api.end(true)
 	s.until("it halts", func() bool { return strings.Contains(r.log.String(), "connection halted") })
-	if logins, _ := seen(); logins != 3 {
+	if logins, _ := api.seen(); logins != 3 {
 		t.Errorf("a refused login was tried %d times", logins-2)
 	}
 	if log := r.log.String(); !strings.Contains(log, "put valid credentials into the connection's config, then restart connection crm") || strings.Contains(log, "swordfish") || strings.Contains(log, "sess10n") {

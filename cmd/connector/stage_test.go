@@ -90,7 +90,7 @@ func (w *shared) String() string {
 func (s *stage) main(args ...string) (code int, out, errs string) {
 	s.Helper()
 	var o, e shared
-	ctx, cancel := context.WithTimeout(s.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(s.Context(), stageWaits)
 	defer cancel()
 	p := &program{out: &o, err: &e, env: func(name string) (string, bool) { v, ok := s.env[name]; return v, ok }}
 	code = p.main(ctx, args)
@@ -144,10 +144,13 @@ var address = regexp.MustCompile(`"status":"(http://[^"]+)"`)
 // address is where the connector's admin server listens.
 func (r *running) address() string { return address.FindStringSubmatch(r.log.String())[1] }
 
+// stageWaits is how long a test waits for a condition, or for a command; the machines are shared.
+const stageWaits = 10 * time.Minute
+
 // until waits for a condition.
 func (s *stage) until(what string, condition func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !condition(); {
+	for deadline := time.Now().Add(stageWaits); !condition(); {
 		if time.Now().After(deadline) {
 			s.Fatalf("waited for: %s", what)
 		}

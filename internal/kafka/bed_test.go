@@ -41,7 +41,7 @@ func startBed(t testing.TB, brokers []string) *bed {
 
 // ctx ends long after everything that a test waits for.
 func (b *bed) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	b.Cleanup(cancel)
 	return ctx
 }
@@ -203,7 +203,7 @@ func (b *bed) until(what string, is func() bool) {
 	b.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(90 * time.Second); !is(); {
+	for end := time.After(10 * time.Minute); !is(); {
 		select {
 		case <-tick.C:
 		case <-end:

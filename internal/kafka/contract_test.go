@@ -461,7 +461,6 @@ func TestK14LostRequest(t *testing.T) { lostEnd(t, func(w *wire) { w.loseRequest
 
 func lostEnd(t *testing.T, fault func(*wire), committed bool) {
 	b := newBed(t)
-	b.Deadlines.EndTxn = 5 * time.Second
 	topic := b.topic(1)
 	s := b.ready("c", topic)
 	batch := NewBatch()

@@ -288,7 +288,7 @@ func TestK13PromisesAreCounted(t *testing.T) {
 // TestK13DeadlineNamesThePartition: the broker takes no records of a partition; the flush gives up and says which.
 func TestK13DeadlineNamesThePartition(t *testing.T) {
 	b, c := fakeBed(t)
-	b.Deadlines.Flush = time.Second
+	b.Deadlines.Flush = 10 * time.Second
 	topic := b.topic(2)
 	s := b.ready("c", topic)
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic.Topic, Err: kerr.NotEnoughReplicas, Count: -1})
