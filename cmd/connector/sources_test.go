@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -238,9 +239,12 @@ func TestSourcesTestSaysThatAKeyCameTwice(t *testing.T) {
 // P21: the children of the first parent are tried with it, those of a given one without.
 func TestSourcesTestOfChildren(t *testing.T) {
 	s := &stage{T: t}
+	var mu sync.Mutex
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		mu.Lock()
 		asked = append(asked, q.URL.Path)
+		mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		rows := []any{map[string]any{"id": 7, "slug": "spring ball"}, map[string]any{"id": 8, "slug": "x"}}
 		if q.URL.Path == "/none" {
@@ -264,9 +268,11 @@ streams:
 	args := []string{"sources", "test", file, "--config", "url=" + server.URL}
 	s.want(0, args, "items, partition event=spring+ball (of the first parent", `["spring ball",7]`, "nothing would be published again")
 	s.want(0, append(args, "--stream", "items", "--partition", "event=other"), `["other",7]`)
+	mu.Lock()
 	if !slices.Contains(asked, "/other/items") || strings.Count(strings.Join(asked, " "), "/events") != 2 {
 		t.Errorf("asked for %q", asked)
 	}
+	mu.Unlock()
 	s.want(0, append(args, "--config", "events=none"), "items: nothing was asked for: no parent was read")
 }
 

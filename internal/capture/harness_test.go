@@ -64,7 +64,7 @@ type bed struct {
 	wire    *wire
 	kafka   kafka.Options
 	alarms  *logbook
-	expires bool // a cursor expires upstream, and begins anew
+	expires bool // a cursor begins anew: it expires upstream (P17), or a new child needs what it has passed (P21)
 }
 
 // lay starts the broker. The test runs beside others.
@@ -611,8 +611,7 @@ func (b *bed) auditEnd(st *source.Stream, hashes map[string]offsets.Hash) {
 	}
 }
 
-// stretches cuts checkpoints where upstream let the cursor expire, in tests that have it do so (P17): from there on the cursor
-// begins anew.
+// stretches cuts checkpoints where the cursor begins anew, in tests that have it do so.
 func (b *bed) stretches(all []cdc.Checkpoint) [][]cdc.Checkpoint {
 	if !b.expires {
 		return [][]cdc.Checkpoint{all}

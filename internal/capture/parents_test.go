@@ -642,6 +642,7 @@ func TestP21ChildrenOfChildren(t *testing.T) {
 // the cursor has passed: they are read once more, and published no second time.
 func TestP21NewChildReadsTheParentsAnew(t *testing.T) {
 	b := lay(t)
+	b.expires = true
 	api, config := b.fair()
 	feed := `query: {since: "{{ anchor ?? start }}"}
     paginator: {type: keyset, size_echo: size}

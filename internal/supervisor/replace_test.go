@@ -64,7 +64,7 @@ func TestReplaceTakesTheRefusalBackAtOnce(t *testing.T) {
 		t.Helper()
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
-		for end := time.After(2 * time.Minute); ; {
+		for end := time.After(10 * time.Minute); ; {
 			if st = s.Status(ctx); is(st) {
 				return st
 			}

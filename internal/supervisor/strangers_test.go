@@ -45,7 +45,7 @@ func runTiny(t *testing.T, brokers []string, url, connection, instance string, r
 	}
 	defer c.Close()
 	s := supervisor.New(supervisor.Options{Kafka: o, Connections: []*capture.Connection{c}, Log: log})
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
