@@ -15,7 +15,8 @@ import (
 func (s *Supervisor) Replace(ctx context.Context, gone []string, fresh []*capture.Connection) {
 	var leaving []*member
 	s.mu.Lock()
-	s.refused = nil                                                           // this one is taken, however long those that go take for it
+	// This one is taken, however long those that go take for it.
+	s.refused = nil
 	s.fleet = slices.DeleteFunc(slices.Clone(s.fleet), func(m *member) bool { // a status that was asked for goes through the old one
 		if !slices.Contains(gone, m.connection.Name()) {
 			return false
