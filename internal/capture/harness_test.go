@@ -303,14 +303,20 @@ func (b *bed) read(topic string) []kafka.Record {
 	o := b.kafka
 	o.Dial = nil
 	var all []kafka.Record
-	err := kafka.Read(b.Context(), o, kafka.Query{Topics: []string{topic}}, func(r kafka.Record) error {
-		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
-		for i := range r.Headers {
-			r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
-		}
-		all = append(all, r)
-		return nil
-	})
+	var err error
+	b.until("an answer of the broker", func() bool { // a loaded machine may owe it for a while
+		all = nil
+		err = kafka.Read(b.Context(), o, kafka.Query{Topics: []string{topic}}, func(r kafka.Record) error {
+			r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+			for i := range r.Headers {
+				r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
+			}
+			all = append(all, r)
+			return nil
+		})
+		remedy, _ := cdc.Verdict(err)
+		return err == nil || remedy != cdc.Retry
+	}, func() any { return err })
 	if err != nil {
 		b.Fatalf("read %s: %v", topic, err)
 	}

@@ -117,7 +117,7 @@ func galaWith(of, parent, child string) string {
 func (b *bed) begin(s settings) *connector {
 	b.Helper()
 	c := b.start(s)
-	c.await("the loop", func(s capture.Status) bool { return len(s.Streams) > 0 })
+	c.await("the loop", func(s capture.Status) bool { return s.Phase.Name == "running" })
 	return c
 }
 
