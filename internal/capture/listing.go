@@ -29,6 +29,7 @@ func (o *ownership) list(p *partition, now time.Time) error {
 		}
 		w.safe = standing{position: w.position, records: w.records, listed: slices.Clone(w.listed)}
 	}
+	p.listing.going = true
 	return o.resume(p.listing)
 }
 
@@ -77,7 +78,7 @@ func (w *walk) again() *walk {
 	st := w.safe
 	w.position, w.ended, w.records, w.listed = st.position, st.ended, st.records, slices.Clone(st.listed)
 	w.page.Complete, w.page.Why = st.complete, st.why
-	w.unsafe, w.lookups, w.safe.batch, w.orders = nil, nil, 0, nil
+	w.unsafe, w.lookups, w.safe.batch, w.orders, w.going = nil, nil, 0, nil, false
 	w.gathering = gathering{}
 	return w
 }
@@ -118,6 +119,7 @@ func (o *ownership) failListing(w *walk, err error) error {
 	p := w.partition
 	remedy, _ := cdc.Verdict(err)
 	w.failures++
+	w.going = false
 	if remedy == cdc.Retry && w.failures <= listingTries {
 		wait := backoff(p.label+"/list", w.failures)
 		o.log.Warn("the listing failed and goes on later", "partition", p.label, "in", wait.Round(time.Second), "error", err)
@@ -137,8 +139,10 @@ func (o *ownership) planListing(p *partition, now time.Time) {
 	switch {
 	case p.halted != nil, p.verdict != nil, p.inquest != nil, o.rests(p) != "":
 		return
-	case p.listing != nil: // of an ownership before this one
-		o.schedule.at(&p.list, now)
+	case p.listing != nil:
+		if !p.listing.going { // of an ownership before this one, or it failed; else it has its turns, and would get twice as many
+			o.schedule.at(&p.list, now)
+		}
 		return
 	case p.listsByItself(), cp.Passes == 0:
 		return // every pass is one (D10); the first pass is one

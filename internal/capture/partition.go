@@ -70,6 +70,7 @@ type walk struct {
 	orders     []*order   // that it answers (K1)
 	told       time.Time  // when the log last said how far it has got
 	failures   int        // of a listing: how often it failed and went on
+	going      bool       // of a listing: it has its turns (P1), and is not to be begun again
 	safe       standing   // of a listing: from where it goes on after an ownership that ended here (D3)
 	unsafe     []standing // the same, once the batch that it waits for is committed; oldest first
 	drawAgain  time.Time  // when the next window of it is due (D3)

@@ -619,6 +619,30 @@ func TestD4SecondListingComesSoon(t *testing.T) {
 	b.audit(b.sourceOf(s), false)
 }
 
+// TestP1ListingHasOneTurnAtATime: P1. a pass that ends while a listing waits for its turn, or reads, does not have the listing asked
+// for once more: its turns would be more with each pass, and the passes would wait for them.
+func TestP1ListingHasOneTurnAtATime(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	asked := 0
+	shop.break_(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Query().Get("since") == "" {
+			asked++
+		}
+		<-time.After(150 * time.Millisecond) // so that a pass is under way when a listing is due
+		return false
+	})
+	c := b.start(settings{definition: unasked, config: config})
+	c.listings(6)
+	c.end()
+	begun := 1 + strings.Count(c.log.String(), "listing begins") // the first pass is one
+	shop.locked(func() {
+		if asked > begun {
+			t.Errorf("%d listings of one page, and %d requests for it", begun, asked)
+		}
+	})
+}
+
 // TestD1DeclaredListing: D1. a feed whose own request cannot list everything says how that is done; the totals must agree, and
 // a listing as long as its cap is not complete.
 func TestD1DeclaredListing(t *testing.T) {
