@@ -438,7 +438,7 @@ func TestDrain(t *testing.T) {
 		t.Error("the pass leaves no anchor")
 	}
 	read := api.Stats().Records
-	s.change = second
+	s.change, s.definition = second, strings.Replace(people, "interval: 200ms", "interval: 24h", 1)
 	c = b.start(s)
 	c.await("the rest", func(s capture.Status) bool { return len(s.Partitions) > 0 && s.Partitions[0].Passes == 1 })
 	c.end()
