@@ -300,6 +300,7 @@ func TestP23ReplacedGrantVoidsTheListings(t *testing.T) {
 	r.stop()
 	d := s.deployment()
 	cursor := offsets.Key{Kind: offsets.KindCursor, Connection: "crm", Stream: "things", Name: "-"}.Append(nil)
+	window := offsets.Key{Kind: offsets.KindWindow, Connection: "crm", Stream: "things", Name: "-"}.Append(nil)
 	cp := s.holdings().cursors["things"]["-"]
 	cp.Reconciled = &cdc.Reconciliation{Listing: "made before", Agreed: 2}
 	key := offsets.Key{Kind: offsets.KindToken, Connection: "crm"}.Append(nil)
@@ -317,6 +318,7 @@ func TestP23ReplacedGrantVoidsTheListings(t *testing.T) {
 	err = x.operate(t.Context(), func(ctx context.Context, h *hands) error {
 		b := kafka.NewBatch()
 		b.Offset(cursor, must(offsets.Encode(cp)))
+		b.Offset(window, must(offsets.Encode(cdc.Window{Listing: "made before", Last: "7", Total: -1})))
 		b.Offset(key, must(offsets.Encode(offsets.Token{Generation: old.Generation + 1, Intent: true, Previous: sealed, At: time.Now()})))
 		return h.session.Commit(ctx, b)
 	})
@@ -327,6 +329,9 @@ func TestP23ReplacedGrantVoidsTheListings(t *testing.T) {
 	s.with("refresh-new", 0, []string{"tokens", "replace", "crm", "--yes"}, fmt.Sprint("then: generation ", old.Generation+2))
 	if got := s.holdings().cursors["things"]["-"]; got.Reconciled == nil || got.Reconciled.Listing != anotherGrant || got.Cursor != cp.Cursor || got.Passes != cp.Passes {
 		t.Errorf("%+v, was %+v", got, cp)
+	}
+	if got := s.holdings().of("things", offsets.KindWindow); len(got) > 0 { // D3: what it had finished was shown to somebody else
+		t.Errorf("%v goes on under the new grant", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -84,12 +85,15 @@ func (p *Position) compare(a, b []byte) int {
 
 // ownPart returns the record's own field of a key, without the values of its partition (K4) and as plain text.
 func (p *Position) ownPart(key []byte) []byte {
-	if len(p.request.partitions) == 0 {
+	if p.prefix == "" {
 		return key
 	}
-	key = key[p.prefix : len(key)-1] // ["eu",7] without ["eu", and ]
-	if key[0] != '"' {
+	key = key[len(p.prefix) : len(key)-1] // ["eu",7] without ["eu", and ]
+	switch {
+	case key[0] != '"':
 		return key
+	case bytes.IndexByte(key, '\\') < 0:
+		return key[1 : len(key)-1]
 	}
 	text, _ := record.Text(nil, key, record.All(key))
 	return text
@@ -107,14 +111,17 @@ func compareDigits(a, b []byte) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b))
 }
 
-// Passed reports whether a key of the pass's partition stands at or before last in the order of the key.
-func (p *Position) Passed(key []byte, last string) bool { return p.compare(key, []byte(last)) <= 0 }
+// Passed reports whether a key of the pass's partition stands at or before last in the order of the key. One that a definition before
+// this one has made, with the partition's value of another type, stands nowhere.
+func (p *Position) Passed(key []byte, last string) bool {
+	return bytes.HasPrefix(key, []byte(p.prefix)) && p.compare(key, []byte(last)) <= 0
+}
 
 // Window returns what a listing in the order of the key has finished, as far as the pass knows it: Listing, Began and Missing are
 // the caller's to add. It is false where there is nothing to go on from: the pass has no order, or is not complete up to here.
 func (p *Position) Window() (cdc.Window, bool) {
 	r := p.request
-	if !r.ordered || !p.full || p.reached == "" || p.stage != reading {
+	if !r.ordered || !p.full || p.reached == "" || p.stage != reading || p.walk.drift { // P9: it will be walked again
 		return cdc.Window{}, false
 	}
 	w := cdc.Window{
@@ -137,7 +144,7 @@ func (p *Position) Window() (cdc.Window, bool) {
 // whether it can.
 func (p *Position) Resume(w cdc.Window) bool {
 	r := p.request
-	if !r.ordered || !p.full || w.Last == "" {
+	if !r.ordered || !p.full || w.Last == "" || !strings.HasPrefix(w.Last, p.prefix) {
 		return false
 	}
 	if r.uses.last {

@@ -154,3 +154,60 @@ func TestD3OrderOfKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestD3NoWindowOfAListingThatDrifts: D3, D2, P9. a listing whose total has moved is walked again before it proves anything, and one
+// that goes on in another process would not know of that.
+func TestD3NoWindowOfAListingThatDrifts(t *testing.T) {
+	serve := behind(numbers(1, 95))
+	got := newDriver(t, bound(t, orderedStream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 3, func(q asked) any {
+		out := serve(q).(map[string]any)
+		if q.query.Get("after") == "" {
+			out["total"] = 96
+		}
+		return out
+	})
+	if w, ok := got.last.Window(); got.err != nil || ok {
+		t.Errorf("%v, a window: %+v", got.err, w)
+	}
+}
+
+// TestP5PassBesideAListingByKey: P5, D3. the passes of a feed have their page checkpoints, also where the same request lists by key:
+// a window is of its listings alone.
+func TestP5PassBesideAListingByKey(t *testing.T) {
+	stream := `
+    path: /things
+    query: {since: "{{ cursor }}", token: "{{ page_token }}"}
+    records: data
+    primary_key: id
+    paginator: {type: token, next: next, stable: true}
+    incremental: {cursor_field: at, format: rfc3339}
+    reconcile: {every: 24h, order: key}
+`
+	serve := behind(numbers(1, 95))
+	got := newDriver(t, bound(t, stream, nil)).pass(Partition{Name: "-"}, cdc.Checkpoint{}, 3, func(q asked) any {
+		out := serve(q).(map[string]any)
+		for _, r := range out["data"].([]any) {
+			r.(map[string]any)["at"] = "2026-01-01T00:00:00Z"
+		}
+		return out
+	})
+	if cp := got.last.Checkpoint(); got.err != nil || cp.Anchor != "30" {
+		t.Errorf("%v: %+v", got.err, cp)
+	}
+}
+
+// TestD3KeysOfAnotherPartition: D3. a key that a definition before this one has made is of no order: nothing is said of it, and no
+// window that ends with one is gone on from.
+func TestD3KeysOfAnotherPartition(t *testing.T) {
+	r := bound(t, strings.Replace(orderedStream, "    records", "    partition: {view: ['7']}\n    records", 1), nil).Requests[0]
+	pos, err := r.Begin(r.Partitions()[0], cdc.Checkpoint{}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pos.Passed([]byte(`[7,1]`), `["7",5]`) {
+		t.Error("it is passed")
+	}
+	if pos.Resume(cdc.Window{Last: `[7,5]`, Record: json.RawMessage(`{"id":5}`)}) {
+		t.Error("it goes on behind it")
+	}
+}

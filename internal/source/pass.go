@@ -129,7 +129,7 @@ type Position struct {
 
 	reached string // the key of the last record shown, of a listing in its order (D3)
 	shown   int    // keys of it that were shown
-	prefix  int    // bytes of its keys that are their partition's
+	prefix  string // of its keys: what is their partition's
 
 	hydration *hydration
 	wholes    int // parts of it that are whole
@@ -184,8 +184,8 @@ func (r *Request) Begin(p Partition, cp cdc.Checkpoint, now time.Time) (Position
 	}
 	pos := Position{request: r, partition: p, checkpoint: cp, saved: cp, now: now, page: r.paginator.firstPage}
 	pos.fresh = r.incremental == nil || cp.Cursor == ""
-	if r.ordered {
-		pos.prefix = len("[") + len(r.partitionPrefix(nil, p.Values)) + len(",")
+	if r.ordered && len(r.partitions) > 0 {
+		pos.prefix = "[" + string(r.partitionPrefix(nil, p.Values)) + ","
 	}
 	if r.spooled() {
 		pos.spool = &spool{}
@@ -360,7 +360,7 @@ func (r *Request) checkpointed() bool {
 	case r.paginator.kind == keysetPaginator:
 		return true
 	case r.paginator.kind == tokenPaginator:
-		return r.paginator.stable && !r.spooled() && !r.ordered // D3: a window says more
+		return r.paginator.stable && !r.spooled() && !(r.ordered && r.incremental == nil) // D3: of a snapshot a window says more
 	case r.incremental != nil && r.incremental.kind != timestampCursor:
 		return r.paginator.kind == noPaginator && !r.incremental.checkpointPass
 	}
