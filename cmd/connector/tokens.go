@@ -260,6 +260,9 @@ func (r *replacing) work(ctx context.Context, h *hands) error {
 			}
 			b.Offset(offsets.Key{Kind: offsets.KindCursor, Connection: r.target.Name, Stream: request, Name: partition}.Append(nil), value)
 		}
+		for _, k := range h.held.of(request, offsets.KindWindow) { // D3: what it has finished was shown to the grant before
+			b.Offset(k.Append(nil), nil)
+		}
 	}
 	r.wrote, r.saw = append(r.wrote, generation), h.held.token
 	return h.session.Commit(ctx, b)
