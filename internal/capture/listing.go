@@ -152,6 +152,10 @@ func (o *ownership) planListing(p *partition, now time.Time) {
 	case !p.request.Reconciles():
 		return
 	}
+	if _, cut := p.window.get(""); cut { // D3: it goes on at once
+		o.schedule.at(&p.list, now)
+		return
+	}
 	last, m := now, cp.Reconciled
 	if m != nil {
 		last = m.Ended

@@ -364,8 +364,10 @@ func (o *ownership) fail(w *walk, err error) error {
 	}
 	w.position.Abandon()
 	p.walk = nil
-	if remedy != cdc.Retry || p.failures >= listingTries { // what it went on from may be what is wrong
-		o.erase(p)
+	if p.listsByItself() && (remedy != cdc.Retry || p.failures >= listingTries) { // D3: what it went on from may be what is wrong
+		if o.erase(p); w.rejoined != "" && remedy == cdc.Halt {
+			remedy = cdc.Restart
+		}
 	}
 	switch {
 	case errors.Is(err, source.ErrParentGone): // P21

@@ -204,3 +204,71 @@ func TestP23WindowOfAnotherListing(t *testing.T) {
 		t.Errorf("the listing under another filter begins behind %q", after)
 	}
 }
+
+// TestD3WindowOutlastsAnIncrementalPass: D3. what fails in a pass that lists nothing says nothing of how far the listing beside it is.
+func TestD3WindowOutlastsAnIncrementalPass(t *testing.T) {
+	b := lay(t)
+	k, config := b.rack(100)
+	s := settings{definition: byKey, config: config}
+	b.jammed(k, s).end()
+	w, _ := b.window()
+	var refused atomic.Bool
+	all := k.spoil
+	k.break_(func(rw http.ResponseWriter, r *http.Request, n int) bool {
+		if r.URL.Path != "/all" && !refused.Swap(true) {
+			answer(rw, http.StatusGone, map[string]any{})
+			return true
+		}
+		return all(rw, r, n)
+	})
+	k.jam.Store(51)
+	s.change = hasty("between")
+	c := b.start(s)
+	c.passes(1)
+	c.end()
+	if now, ok := b.window(); !refused.Load() || !ok || now.Last != w.Last {
+		t.Errorf("refused %v, the window %+v is %+v", refused.Load(), w, now)
+	}
+}
+
+// TestD3SnapshotBeginsAnewWhereItsTokenIsDead: D3, P17. what a window goes on with may be what is wrong: a snapshot that would halt for
+// it begins anew.
+func TestD3SnapshotBeginsAnewWhereItsTokenIsDead(t *testing.T) {
+	b := lay(t)
+	k, config := b.rack(100)
+	s := settings{config: config, definition: strings.Replace(things, "path: /things\n",
+		"path: /all\n    query: {after: \"{{ last.id }}\"}\n    paginator: {type: token}\n", 1) + "    reconcile: {order: key}\n"}
+	b.jammed(k, s).end()
+	w, _ := b.window()
+	all := k.spoil
+	k.break_(func(rw http.ResponseWriter, r *http.Request, n int) bool {
+		if r.URL.Query().Get("after") == w.Last && r.UserAgent() == "second" && !k.last["second"] {
+			k.asked <- w.Last
+			answer(rw, http.StatusBadRequest, map[string]any{"error": "no such place"})
+			k.last["second"] = true
+			return true
+		}
+		return all(rw, r, n)
+	})
+	c, after := b.goesOn(k, s)
+	c.await("the deletions", func(s capture.Status) bool { return len(s.Streams) == 1 && (counts(s).Deleted == 2 || s.Streams[0].Halted != "") })
+	c.end()
+	if got := b.tombstones("things"); after != w.Last || !slices.Equal(got, []string{"3", "70"}) {
+		t.Errorf("behind %q: tombstones of %q", after, got)
+	}
+}
+
+// TestD3CutListingGoesOnAtOnce: D3. a listing that a crash has cut goes on when the next process begins, whenever the next one would
+// be due.
+func TestD3CutListingGoesOnAtOnce(t *testing.T) {
+	b := lay(t)
+	k, config := b.rack(100)
+	s := settings{definition: byKey, config: config}
+	b.jammed(k, s).end()
+	w, _ := b.window()
+	s.definition = strings.Replace(byKey, "every: 300ms", "every: 24h", 1)
+	c, after := b.goesOn(k, s)
+	if c.end(); after != w.Last {
+		t.Errorf("behind %q, not behind %s", after, w.Last)
+	}
+}
