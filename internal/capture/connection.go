@@ -74,6 +74,7 @@ type Connection struct {
 	exhumed      time.Time
 	mail         mailbox // what operators ask (K1)
 	lastCommit   time.Time
+	drawAgain    time.Time // no window before that, of whichever listing (D3)
 	commits      commitStats
 	answered     map[keyed]uint64 // lookups of held versions that this process has an answer to: what was held (P14)
 	refused      map[content]bool // content that the broker refuses by itself (K15)

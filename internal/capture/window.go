@@ -21,7 +21,7 @@ type stretch struct {
 
 const (
 	windowEvery = 30 * time.Second
-	// windowShare bounds the time that goes into looking for the missing: one part of so many.
+	// windowShare bounds the time that goes into looking for the missing, of all listings: one part of so many.
 	windowShare = 50
 	// mostMissing and missingBytes bound what a window names (10): with more, a crash begins the listing anew.
 	mostMissing  = 1000
@@ -38,12 +38,15 @@ func (o *ownership) draw(w *walk, now time.Time) {
 	if w.drawAgain.IsZero() {
 		w.drawAgain = now.Add(every) // a short listing is worth no window
 	}
+	if now.Before(w.drawAgain) || now.Before(o.drawAgain) {
+		return
+	}
 	window, ok := w.position.Window()
-	if !ok || now.Before(w.drawAgain) {
+	if !ok {
 		return
 	}
 	missing, ok := o.missingUpTo(w, window.Last)
-	w.drawAgain = now.Add(max(every, windowShare*time.Since(now)))
+	w.drawAgain, o.drawAgain = now.Add(every), now.Add(windowShare*time.Since(now))
 	if !ok {
 		o.erase(p)
 		return
