@@ -71,7 +71,7 @@ func (o *ownership) agree(w *walk) error {
 func (o *ownership) lapse(w *walk, s *stream) error {
 	held := map[string]offsets.Candidate{}
 	for key, c := range s.held.all() {
-		if w.rejoined != "" && w.position.Passed([]byte(key), w.rejoined) {
+		if w.rejoined != "" && w.position.Passed([]byte(key), []byte(w.rejoined)) {
 			continue // D3: it may have been shown before the crash
 		}
 		if _, shown := w.older[keyed{s, key}]; !shown && c.Hash != 0 && c.Partition == w.partition.spec.Name && c.At.Before(w.began) {

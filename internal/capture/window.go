@@ -24,7 +24,10 @@ const (
 	// windowShare bounds the time that goes into looking for the missing, of all listings: one part of so many.
 	windowShare = 50
 	// mostMissing and missingBytes bound what a window names (10): with more, a crash begins the listing anew.
-	mostMissing  = 1000
+	mostMissing = 1000
+	// windowLasts is for how long a listing may lie still. What was missing from it before that says little of today: whoever came
+	// back meanwhile, with no newer time of change, would be deleted, and created by the next listing.
+	windowLasts  = time.Hour
 	missingBytes = 64 << 10
 )
 
@@ -51,16 +54,16 @@ func (o *ownership) draw(w *walk, now time.Time) {
 		o.erase(p)
 		return
 	}
-	window.Listing, window.Began, window.Missing = p.request.Listing(), w.began.UTC(), missing
+	window.Listing, window.Began, window.At, window.Missing = p.request.Listing(), w.began.UTC(), now.UTC(), missing
 	o.keepWindow(p, stretch{window, w.generation})
 }
 
 // missingUpTo returns the live keys up to last that were not seen since w began, false where they are too many.
 func (o *ownership) missingUpTo(w *walk, last string) (missing []string, ok bool) {
-	p, size := w.partition, 0
+	p, size, upTo := w.partition, 0, []byte(last)
 	s := o.streamOf(p)
 	for key := range s.table.Unseen(w.generation, s.ordinal(p.spec.Name)) {
-		if !w.position.Passed(key, last) || !unseen(s, key, w.generation) {
+		if !w.position.Passed(key, upTo) || !unseen(s, key, w.generation) {
 			continue
 		}
 		if size += len(key); len(missing) == mostMissing || size > missingBytes {
@@ -131,15 +134,15 @@ func (o *ownership) rejoin(w *walk) bool {
 	if !ok {
 		return false
 	}
-	s, window := o.streamOf(p), st.window
-	if w.generation == 0 || s.mismatch || window.Listing != p.request.Listing() || !w.position.Resume(window) { // P23, K8 g
+	s, window, last := o.streamOf(p), st.window, []byte(st.window.Last)
+	if w.generation == 0 || s.mismatch || time.Since(window.At) > windowLasts || window.Listing != p.request.Listing() || !w.position.Resume(window) { // P23, K8 g
 		o.erase(p)
 		return false
 	}
 	w.generation, w.began, w.records, w.rejoined = st.generation, window.Began, window.Records, window.Last
 	w.listed[s.spec.Index] = int64(window.Records)
 	for key := range s.table.Unseen(w.generation, s.ordinal(p.spec.Name)) {
-		if _, missing := slices.BinarySearch(window.Missing, string(key)); !missing && w.position.Passed(key, window.Last) {
+		if _, missing := slices.BinarySearch(window.Missing, string(key)); !missing && w.position.Passed(key, last) {
 			s.table.Touch(key, record.KeyHash(key), record.RawHint{}, w.generation)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
 	"tidemark/internal/offsets"
@@ -272,5 +274,27 @@ func TestD3CutListingGoesOnAtOnce(t *testing.T) {
 	c, after := b.goesOn(k, s)
 	if c.end(); after != w.Last {
 		t.Errorf("behind %q, not behind %s", after, w.Last)
+	}
+}
+
+// TestD3WindowOfLongAgo: D3. a listing that has lain still for more than an hour begins anew: who was missing may be back.
+func TestD3WindowOfLongAgo(t *testing.T) {
+	b := lay(t)
+	k, config := b.rack(100)
+	s := settings{definition: byKey, config: config}
+	b.jammed(k, s).end()
+	w, _ := b.window()
+	w.At = w.At.Add(-61 * time.Minute)
+	value, err := offsets.Encode(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &kgo.Record{Topic: "test.offsets", Key: []byte("window/c/things/-/0"), Value: value, Partition: b.kafka.ShardOf("c")}
+	if err := b.client(kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(t.Context(), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	c, after := b.goesOn(k, s)
+	if c.end(); after != "" {
+		t.Errorf("the listing of an hour ago goes on behind %q", after)
 	}
 }

@@ -88,11 +88,13 @@ type Window struct {
 	// Listing is the fingerprint of the request, the filter and the credential under which it was made: under another one it is
 	// void (P23).
 	Listing string `json:"listing"`
-	// Began is when the listing began, by our clock; Now is the server's time of then, which its requests go on to see.
+	// Began is when the listing began, At when it had got so far, by our clock; Now is the server's time when it began, which its
+	// requests go on to see.
 	Began time.Time `json:"began"`
+	At    time.Time `json:"at"`
 	Now   time.Time `json:"now"`
 	// Last is the key of the last record that was shown. Token asks for the page behind it; where there are no tokens Record does,
-	// that record as templates see it.
+	// what the templates see of that record.
 	Last   string          `json:"last"`
 	Token  string          `json:"token,omitempty"`
 	Record json.RawMessage `json:"record,omitempty"`

@@ -82,11 +82,11 @@ func golden4(at time.Time) map[string][]stored {
 	return map[string][]stored{
 		"window": {
 			value("window/acme-eu/people/-/0", Key{Kind: KindWindow, Connection: c, Stream: "people", Name: "-"}, cdc.Window{
-				Listing: "l1-i1", Began: at, Now: at.Add(time.Second), Last: "a/\"b\"", Record: json.RawMessage(`{"id":"a/\"b\"","n":1.50}`),
+				Listing: "l1-i1", Began: at, At: at.Add(time.Minute), Now: at.Add(time.Second), Last: "a/\"b\"", Record: json.RawMessage(`{"id":"a/\"b\"","n":1.50}`),
 				Pages: 12, Records: 1200, Keys: 1199, Total: -1, Heard: true, Missing: []string{"9", "a/<ü>"},
 			}),
 			value("window/acme-eu/seats/list=7/0", Key{Kind: KindWindow, Connection: c, Stream: "seats", Name: "list=7"}, cdc.Window{
-				Listing: "l1-i1", Began: at, Now: at, Last: `[7,"1A"]`, Token: "next?", Pages: 1, Records: 2, Keys: 2, Total: 1 << 40,
+				Listing: "l1-i1", Began: at, At: at, Now: at, Last: `[7,"1A"]`, Token: "next?", Pages: 1, Records: 2, Keys: 2, Total: 1 << 40,
 			}),
 		},
 	}

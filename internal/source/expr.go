@@ -107,6 +107,12 @@ func compile(text string, sc *scope, want reflect.Kind) (*expression, error) {
 	e := &expression{text: canonical, program: program, result: result, spots: w.spots}
 	for _, name := range slices.Sorted(maps.Keys(w.bound)) {
 		b := w.bound[name]
+		if b.root == "last" {
+			for _, b.member = range w.lastOf {
+				e.bindings = append(e.bindings, b)
+			}
+			continue
+		}
 		e.bindings = append(e.bindings, b)
 		e.secret = e.secret || b.root == "config" && sc.setting(b.member).secret
 	}
@@ -144,10 +150,11 @@ type position struct {
 // rewriter turns expr's tree into one that follows LANGUAGE.md: members are null-safe, names are checked, places of a
 // record are planned. It works before types are checked, so that what it puts in is checked too.
 type rewriter struct {
-	scope *scope
-	bound map[string]binding
-	spots []spot
-	err   *misuse
+	scope  *scope
+	bound  map[string]binding
+	lastOf []string // the members of the last record that are mentioned; "": any
+	spots  []spot
+	err    *misuse
 }
 
 func (w *rewriter) fail(n ast.Node, format string, args ...any) ast.Node {
@@ -326,11 +333,24 @@ func (w *rewriter) chain(n ast.Node, p position) ast.Node {
 		return w.member(root, steps, p)
 	}
 	w.bound[root.Value] = binding{env: root.Value, root: root.Value}
+	if root.Value == "last" {
+		w.lastOf = append(w.lastOf, firstName(steps))
+	}
 	out := w.members(root, steps, p)
 	if slices.Contains(nullable, root.Value) {
 		return out
 	}
 	return w.guard(out, p, root.Value)
+}
+
+// firstName returns the member that the first step leads to; "" where that may be any.
+func firstName(steps []ast.Node) string {
+	if len(steps) > 0 {
+		if s, ok := steps[0].(*ast.StringNode); ok {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 func (w *rewriter) unknownName(n *ast.IdentifierNode, steps []ast.Node) ast.Node {
@@ -349,12 +369,7 @@ func (w *rewriter) unknownName(n *ast.IdentifierNode, steps []ast.Node) ast.Node
 // member rewrites the roots whose members are declared: config.x, partition.x, key.x, response.x.
 func (w *rewriter) member(root *ast.IdentifierNode, steps []ast.Node, p position) ast.Node {
 	known := w.scope.members(root.Value)
-	name := ""
-	if len(steps) > 0 {
-		if s, ok := steps[0].(*ast.StringNode); ok {
-			name = s.Value
-		}
-	}
+	name := firstName(steps)
 	if !slices.Contains(known, name) {
 		if name == "" {
 			return w.fail(root, "%s needs a name after it: %s.NAME", root.Value, root.Value)

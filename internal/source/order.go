@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -78,7 +79,7 @@ func (p *Position) compare(a, b []byte) int {
 	case x && y:
 		return compareDigits(a, b)
 	case x != y:
-		return map[bool]int{true: -1, false: 1}[x]
+		return before(x)
 	}
 	return bytes.Compare(a, b)
 }
@@ -104,20 +105,28 @@ func compareDigits(a, b []byte) int {
 	minus := a[0] == '-'
 	switch {
 	case minus != (b[0] == '-'):
-		return map[bool]int{true: -1, false: 1}[minus]
+		return before(minus)
 	case minus:
 		a, b = b[1:], a[1:]
 	}
 	return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b))
 }
 
-// Passed reports whether a key of the pass's partition stands at or before last in the order of the key. One that a definition before
-// this one has made, with the partition's value of another type, stands nowhere.
-func (p *Position) Passed(key []byte, last string) bool {
-	return bytes.HasPrefix(key, []byte(p.prefix)) && p.compare(key, []byte(last)) <= 0
+// before is what a comparison says where it is the first of the two that comes first, or the other one.
+func before(first bool) int {
+	if first {
+		return -1
+	}
+	return 1
 }
 
-// Window returns what a listing in the order of the key has finished, as far as the pass knows it: Listing, Began and Missing are
+// Passed reports whether a key of the pass's partition stands at or before last in the order of the key. One that a definition before
+// this one has made, with the partition's value of another type, stands nowhere.
+func (p *Position) Passed(key, last []byte) bool {
+	return len(key) > len(p.prefix) && string(key[:len(p.prefix)]) == p.prefix && p.compare(key, last) <= 0
+}
+
+// Window returns what a listing in the order of the key has finished, as far as the pass knows it: Listing, Began, At and Missing are
 // the caller's to add. It is false where there is nothing to go on from: the pass has no order, or is not complete up to here.
 func (p *Position) Window() (cdc.Window, bool) {
 	r := p.request
@@ -131,13 +140,28 @@ func (p *Position) Window() (cdc.Window, bool) {
 		w.Total = p.total
 	}
 	if r.uses.last {
-		text, err := json.Marshal(p.last)
+		text, err := json.Marshal(r.kept(p.last))
 		if err != nil {
 			return cdc.Window{}, false
 		}
 		w.Record = text
 	}
 	return w, true
+}
+
+// kept is what the templates see of the last record: no more of it becomes state.
+func (r *Request) kept(last any) any {
+	all, ok := last.(map[string]any)
+	if !ok || slices.Contains(r.lastOf, "") {
+		return last
+	}
+	some := map[string]any{}
+	for _, name := range r.lastOf {
+		if v, ok := all[name]; ok {
+			some[name] = v
+		}
+	}
+	return some
 }
 
 // Resume has a pass that was just begun go on behind w, which another one under the same Listing has finished (D3). It reports

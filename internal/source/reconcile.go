@@ -93,7 +93,7 @@ func (s *streamReader) listing(n *yaml.Node) {
 		s.fail(n, "listing, but the stream has no `incremental`: its own request lists everything at every pass (D10)")
 	}
 	l := s.b.request
-	l.uses, l.records = uses{}, slices.Clone(l.records)
+	l.uses, l.lastOf, l.records = uses{}, nil, slices.Clone(l.records)
 	if in := l.incremental; in != nil && in.kind != timestampCursor {
 		l.incremental = nil // its cursor belongs to the other request
 	}

@@ -144,6 +144,7 @@ type Request struct {
 	partitions  []dimension  // sorted by name (K4)
 	errors      []errorRule
 	uses        uses
+	lastOf      []string                  // the members of the last record that its templates mention; "": all of it
 	listing     *Request                  // how every live record is listed; nil: as the request does without its cursor (D1)
 	total       *record.Path              // of a listing: where it says how many there are (D1)
 	cap         int                       // of a listing: this many rows are as many as it ever shows; 0: no limit (D1)

@@ -811,7 +811,13 @@ func (s *streamReader) together() {
 
 // pages checks that a request and its paginator, which stands at n, fit each other.
 func (s *streamReader) pages(req *Request, n *yaml.Node) {
-	req.list.each(func(t *template) { t.bindings(func(b binding) { req.uses.add(b.root) }) })
+	req.list.each(func(t *template) {
+		t.bindings(func(b binding) {
+			if req.uses.add(b.root); b.root == "last" {
+				req.lastOf = append(req.lastOf, b.member)
+			}
+		})
+	})
 	u, p := req.uses, &req.paginator
 	p.tiePage = u.tiePage
 	for _, c := range []struct {

@@ -219,24 +219,15 @@ func (p *plot) definition() string {
 			one = "/one/{{ key.view }}/{{ key.id }}"
 		}
 	}
-	queries := map[string]string{
-		"keyset": `{since: "{{ anchor ?? start }}"}`, "page": `{page: "{{ page }}"}`, "offset": `{offset: "{{ offset }}"}`, "token": `{token: "{{ page_token }}"}`,
-		"last": `{after: "{{ last.id }}"}`,
-	}
-	paginators := map[string]string{
-		"keyset": "{type: keyset, size_echo: size}", "page": "{type: page, more: more}", "offset": fmt.Sprintf("{type: offset, size: %d, overlap: true}", p.Page),
-		"token": "{type: token, next: next}", "last": "{type: token}",
-	}
-	if p.ByKey && p.Pages == "token" {
-		paginators["token"] = "{type: token, next: next, stable: true}"
-	}
-	listing := fmt.Sprintf("listing: {path: %q, query: %s, paginator: %s}", "/all"+view, queries[p.Pages], paginators[p.Pages])
+	query, paginator := p.pages(p.Pages)
+	listing := fmt.Sprintf("listing: {path: %q, query: %s, paginator: %s}", "/all"+view, query, paginator)
 	switch p.Reads {
 	case "":
 		listing = ""
-		line("    path: %q\n    query: %s\n    paginator: %s", "/all"+view, queries[p.Pages], paginators[p.Pages])
+		line("    path: %q\n    query: %s\n    paginator: %s", "/all"+view, query, paginator)
 	case "timestamp":
-		line("    path: %q\n    query: %s\n    paginator: %s", "/feed"+view, queries["keyset"], paginators["keyset"])
+		query, paginator = p.pages("keyset")
+		line("    path: %q\n    query: %s\n    paginator: %s", "/feed"+view, query, paginator)
 		line("    incremental: {cursor_field: at, format: rfc3339, granularity: 1ms, order: asc, lookback: 1m}")
 	default:
 		line("    path: %q\n    query: {cursor: \"{{ cursor }}\"}\n    incremental: {type: opaque, next: cursor, more: more}", "/feed"+view)
@@ -269,6 +260,21 @@ func (p *plot) definition() string {
 		line("    delete: record.deleted == true")
 	}
 	return b.String()
+}
+
+// pages is how a list is asked for, and its paginator.
+func (p *plot) pages(kind string) (query, paginator string) {
+	switch kind {
+	case "keyset":
+		return `{since: "{{ anchor ?? start }}"}`, "{type: keyset, size_echo: size}"
+	case "page":
+		return `{page: "{{ page }}"}`, "{type: page, more: more}"
+	case "offset":
+		return `{offset: "{{ offset }}"}`, fmt.Sprintf("{type: offset, size: %d, overlap: true}", p.Page)
+	case "last":
+		return `{after: "{{ last.id }}"}`, "{type: token}"
+	}
+	return `{token: "{{ page_token }}"}`, fmt.Sprintf("{type: token, next: next, stable: %t}", p.ByKey)
 }
 
 func (p *plot) views() []string { return []string{"north", "south", "west"}[:p.Views] }
