@@ -281,6 +281,9 @@ func (c *Connection) lastSeen(p *partition, e state.Entry) time.Time {
 // sighted notes what a page has shown: of a pass that lists everything, how many of each stream; and of any, a key that is
 // there, for the lookups of others to be proven by (D4).
 func (w *walk) sighted(streams []*stream) {
+	if w.page.Again { // D5: a walk that shows nothing is an empty listing, whatever those before it have shown
+		defer clear(w.listed)
+	}
 	p := w.partition
 	noted := -1
 	for i := len(w.page.Records) - 1; i >= 0; i-- {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -424,6 +425,41 @@ func TestD5EmptyListingIsNoWitness(t *testing.T) {
 	c.end()
 	if got := b.tombstones("things"); len(got) > 0 {
 		t.Errorf("tombstones of %q, on the word of one listing", got)
+	}
+}
+
+// TestD5EmptyWalkAfterDrift: D5, P9. a pass whose pages moved is walked again; where that walk shows nothing the listing is empty,
+// whatever the walk before it has shown.
+func TestD5EmptyWalkAfterDrift(t *testing.T) {
+	b := lay(t)
+	shop, config := b.shelf(dated(30)...)
+	paged := strings.Replace(things, "path: /things\n", "path: /things\n    query: {page: \"{{ page }}\"}\n    paginator: {type: page}\n", 1)
+	trouble, walks := false, 0
+	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		n, _ := strconv.Atoi(r.URL.Query().Get("page"))
+		if trouble && n == 1 {
+			walks++
+		}
+		var rows []map[string]any
+		switch {
+		case walks%2 == 1 && n == 1: // without the first row
+			rows = shop.rows[1:20]
+		case walks%2 == 1 && n == 2: // and with one that page 1 has shown
+			rows = shop.rows[19:]
+		case !trouble && n <= 2:
+			rows = shop.rows[(n-1)*15 : n*15]
+		}
+		answer(w, http.StatusOK, map[string]any{"data": append([]map[string]any{}, rows...)})
+		return true
+	})
+	c := b.start(settings{definition: paged, config: config, change: soon})
+	c.passes(2)
+	shop.locked(func() { trouble = true })
+	c.await("what is withheld", func(s capture.Status) bool { return s.Streams[0].Withheld == 1 })
+	c.passes(6)
+	c.end()
+	if got := b.tombstones("things"); len(got) > 0 {
+		t.Errorf("tombstones of %q, on the word of empty listings", got)
 	}
 }
 

@@ -69,6 +69,7 @@ func (s *splitter) listed(next *Position) error {
 		// P9: rows that moved from a page not yet read to one read already were missed.
 		next.walk = walk{again: next.walk.again + 1}
 		next.restart()
+		s.page.Again = next.pane == next.opening
 		return nil
 	}
 	if next.walk.drift {

@@ -66,6 +66,9 @@ type Page struct {
 	// Complete says, where Done, that the pass listed everything that there is (D2); Why says what it lacks otherwise.
 	Complete bool
 	Why      string
+	// Again says that the pass is walked again from its beginning behind this page (P9): what it has shown was seen, but the new
+	// walk is the listing (D5).
+	Again bool
 	// Unchanged says that the listing is the same as when it was last read (D10): there was nothing to read.
 	Unchanged bool
 	// Checkpoint is to be committed with or after everything up to here (1); nil: none here (P4, P5). Where the stream is a
