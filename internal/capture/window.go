@@ -23,11 +23,11 @@ const (
 	windowEvery = 30 * time.Second
 	// windowShare bounds the time that goes into looking for the missing, of all listings: one part of so many.
 	windowShare = 50
-	// mostMissing and missingBytes bound what a window names (10): with more, a crash begins the listing anew.
-	mostMissing = 1000
 	// windowLasts is for how long a listing may lie still. What was missing from it before that says little of today: whoever came
 	// back meanwhile, with no newer time of change, would be deleted, and created by the next listing.
-	windowLasts  = time.Hour
+	windowLasts = time.Hour
+	// mostMissing and missingBytes bound what a window names (10): with more, a crash begins the listing anew.
+	mostMissing  = 1000
 	missingBytes = 64 << 10
 )
 
