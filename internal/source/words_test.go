@@ -44,6 +44,7 @@ var goWords = []string{"interface {", "[]", "map[", "reflect", "time.Time", "tim
 
 // unspeakable returns the word of Go's that a message has, and the author's text has not.
 func unspeakable(message, text string) string {
+	text += " " + strings.Join(strings.Fields(text), "") // messages write an expression without its spaces
 	i := slices.IndexFunc(goWords, func(word string) bool { return strings.Contains(message, word) && !strings.Contains(text, word) })
 	if i < 0 {
 		return ""
