@@ -28,22 +28,22 @@ type rack struct {
 	*shelf
 	jam   atomic.Int64 // behind this id the list is out of order: 503; 0: it is not
 	jams  atomic.Int64 // how often that was
-	asked chan string  // the `after` of each request that began anew or was the first of its asker
-	last  map[string]bool
+	asked chan string  // behind which record the second process asked first
+	met   bool         // it has
 }
 
 func (b *bed) rack(n int) (*rack, map[string]any) {
 	shop, config := b.shelf(dated(n)...)
-	k := &rack{shelf: shop, asked: make(chan string, 1000), last: map[string]bool{}}
+	k := &rack{shelf: shop, asked: make(chan string, 1000)}
 	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if r.URL.Path != "/all" {
 			return false
 		}
 		text := r.URL.Query().Get("after")
-		if text == "" || !k.last[r.UserAgent()] {
+		if r.UserAgent() == "second" && !k.met {
 			k.asked <- text
 		}
-		k.last[r.UserAgent()] = true
+		k.met = k.met || r.UserAgent() == "second"
 		after, _ := strconv.Atoi(text)
 		if jam := int(k.jam.Load()); jam > 0 && after >= jam {
 			k.jams.Add(1)
@@ -112,9 +112,6 @@ func (b *bed) jammed(k *rack, s settings) *connector {
 // goesOn starts a second process and returns behind which record its listing asks first.
 func (b *bed) goesOn(k *rack, s settings) (*connector, string) {
 	b.Helper()
-	for len(k.asked) > 0 {
-		<-k.asked
-	}
 	k.jam.Store(0)
 	s.change = hasty("second")
 	c := b.start(s)
@@ -244,10 +241,10 @@ func TestD3SnapshotBeginsAnewWhereItsTokenIsDead(t *testing.T) {
 	w, _ := b.window()
 	all := k.spoil
 	k.break_(func(rw http.ResponseWriter, r *http.Request, n int) bool {
-		if r.URL.Query().Get("after") == w.Last && r.UserAgent() == "second" && !k.last["second"] {
+		if r.URL.Query().Get("after") == w.Last && r.UserAgent() == "second" && !k.met {
 			k.asked <- w.Last
 			answer(rw, http.StatusBadRequest, map[string]any{"error": "no such place"})
-			k.last["second"] = true
+			k.met = true
 			return true
 		}
 		return all(rw, r, n)
