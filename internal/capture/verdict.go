@@ -339,7 +339,8 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 	}
 	o.planListing(p, now)
 	for _, other := range o.partitions { // P24: what p missed they are to be asked for a second time, too
-		if m := other.checkpoint().Reconciled; p.request.SharesKeys() && other.request == p.request && m != nil && m.Failed == 0 {
+		m := other.checkpoint().Reconciled
+		if p.request.SharesKeys() && other.request == p.request && other.listing == nil && m != nil && m.Failed == 0 { // else it waits already
 			o.planListing(other, now)
 		}
 	}
