@@ -336,11 +336,14 @@ func (c *Connection) encoder(ctx context.Context, s *stream) (*codec.Encoder, er
 
 // haltRequest stops what r reads: its streams have one cursor.
 func (c *Connection) haltRequest(r *source.Request, err error) {
-	c.haltStream(c.streams[r.Streams[0].Index], err)
+	c.haltStream(c.streamOf(r), err)
 }
 
 // haltedBy is why the streams of r are halted, all of them (haltStream); nil where they are not.
-func (c *Connection) haltedBy(r *source.Request) error { return c.streams[r.Streams[0].Index].halted }
+func (c *Connection) haltedBy(r *source.Request) error { return c.streamOf(r).halted }
+
+// streamOf is the stream of r, or the first of several.
+func (c *Connection) streamOf(r *source.Request) *stream { return c.streams[r.Streams[0].Index] }
 
 // haltStream stops a stream, and all that its request reads, until the connection is started again.
 func (c *Connection) haltStream(s *stream, err error) {

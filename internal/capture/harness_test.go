@@ -507,6 +507,15 @@ func (b *bed) client(opts ...kgo.Opt) *kgo.Client {
 	return client
 }
 
+// forge writes a record into the offsets topic, as if the connection had.
+func (b *bed) forge(key string, value []byte) {
+	b.Helper()
+	r := &kgo.Record{Topic: "test.offsets", Partition: b.kafka.ShardOf("c"), Key: []byte(key), Value: value}
+	if err := b.client(kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(b.Context(), r).FirstErr(); err != nil {
+		b.Fatal(err)
+	}
+}
+
 func (b *bed) admin() *kadm.Client { return kadm.NewClient(b.client()) }
 
 // audit looks at every transaction and at what the topics hold in the end: (1), K16, K19, (5), P3. It is for streams of JSON.

@@ -136,6 +136,7 @@ const listingTries = 20
 // planListing puts p's next listing into the schedule, unless one is under way.
 func (o *ownership) planListing(p *partition, now time.Time) {
 	cp := p.checkpoint()
+	_, cut := p.window.get("")
 	switch {
 	case p.halted != nil, p.verdict != nil, p.inquest != nil, o.rests(p) != "":
 		return
@@ -146,14 +147,10 @@ func (o *ownership) planListing(p *partition, now time.Time) {
 		return
 	case p.listsByItself(), cp.Passes == 0:
 		return // every pass is one (D10); the first pass is one
-	case len(p.orders) > 0:
+	case len(p.orders) > 0, cut && p.request.Reconciles(): // D3: one that was cut goes on at once
 		o.schedule.at(&p.list, now)
 		return
 	case !p.request.Reconciles():
-		return
-	}
-	if _, cut := p.window.get(""); cut { // D3: it goes on at once
-		o.schedule.at(&p.list, now)
 		return
 	}
 	last, m := now, cp.Reconciled

@@ -278,7 +278,7 @@ func (o *ownership) start(p *partition, now time.Time) error {
 	}
 	position, err := p.request.Begin(p.spec, cp, now.Add(o.skew))
 	w := o.walk(p, position, now)
-	if !p.listsByItself() || err != nil || !o.rejoin(w) {
+	if err != nil || !o.rejoin(w) {
 		w.take()
 	}
 	p.walk = w

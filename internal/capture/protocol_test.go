@@ -489,11 +489,7 @@ func TestK12NewerStateIsRefused(t *testing.T) {
 	c := b.start(s)
 	c.passes(1)
 	c.end()
-	client := b.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	r := &kgo.Record{Topic: "test.offsets", Partition: b.kafka.ShardOf("c"), Key: []byte("cursor/c/things/-"), Value: []byte(`{"v":99}`)}
-	if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	b.forge("cursor/c/things/-", []byte(`{"v":99}`))
 	c = b.start(s)
 	select {
 	case <-c.done:

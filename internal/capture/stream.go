@@ -158,6 +158,12 @@ func (s *stream) deletions() map[string]int64 {
 	return s.meta.Deleted
 }
 
+// unseen reports whether a key is live and was not sighted since a generation, staged over committed (P2).
+func (s *stream) unseen(key []byte, generation uint32) bool {
+	e, ok := s.table.Get(key, record.KeyHash(key))
+	return ok && e.Live() && e.Seen < generation
+}
+
 // settle makes what batch staged committed (2).
 func (s *stream) settle(batch uint64) {
 	s.table.Settle(batch)

@@ -111,7 +111,7 @@ func (o *ownership) unseen(p *partition, s *stream) part {
 	}
 	pt.began = o.begun(since)
 	for key := range s.table.Unseen(since, of) {
-		if e, ok := s.table.Get(key, record.KeyHash(key)); !ok || !e.Live() || e.Seen >= since { // what is in flight says otherwise
+		if !s.unseen(key, since) { // what is in flight says otherwise
 			continue
 		}
 		pt.missing++
@@ -338,13 +338,23 @@ func (o *ownership) conclude(p *partition, v *verdict) error {
 		return err
 	}
 	o.planListing(p, now)
-	for _, other := range o.partitions { // P24: what p missed they are to be asked for a second time, too
-		m := other.checkpoint().Reconciled
-		if p.request.SharesKeys() && other.request == p.request && other.listing == nil && m != nil && m.Failed == 0 { // else it waits already
+	if p.request.SharesKeys() {
+		o.planOthers(p, now)
+	}
+	return nil
+}
+
+// planOthers plans the listings of the partitions that share p's keys: what p missed they are to be asked for a second time, too (P24).
+// One that failed waits already.
+func (o *ownership) planOthers(p *partition, now time.Time) {
+	for _, other := range o.partitions {
+		if other == p || other.request != p.request || other.listing != nil {
+			continue
+		}
+		if m := other.checkpoint().Reconciled; m != nil && m.Failed == 0 {
 			o.planListing(other, now)
 		}
 	}
-	return nil
 }
 
 // quiet reports whether a mark says nothing that the one before did not, but for its time.

@@ -34,7 +34,7 @@ const (
 // draw notes what the listing w has finished, if it is time for that. It commits with what was found up to there, or later.
 func (o *ownership) draw(w *walk, now time.Time) {
 	p := w.partition
-	if p.listing != w && !p.listsByItself() || w.dry() {
+	if !w.lists() || w.dry() {
 		return
 	}
 	every := cmp.Or(o.options.Window, windowEvery)
@@ -58,12 +58,15 @@ func (o *ownership) draw(w *walk, now time.Time) {
 	o.keepWindow(p, stretch{window, w.generation})
 }
 
+// lists reports whether the pass is one whose place its partition's window holds: a listing, or one of those that list by themselves.
+func (w *walk) lists() bool { return w.partition.listing == w || w.partition.listsByItself() }
+
 // missingUpTo returns the live keys up to last that were not seen since w began, false where they are too many.
 func (o *ownership) missingUpTo(w *walk, last string) (missing []string, ok bool) {
 	p, size, upTo := w.partition, 0, []byte(last)
-	s := o.streamOf(p)
+	s := o.streamOf(p.request)
 	for key := range s.table.Unseen(w.generation, s.ordinal(p.spec.Name)) {
-		if !w.position.Passed(key, upTo) || !unseen(s, key, w.generation) {
+		if !w.position.Passed(key, upTo) || !s.unseen(key, w.generation) {
 			continue
 		}
 		if size += len(key); len(missing) == mostMissing || size > missingBytes {
@@ -74,15 +77,6 @@ func (o *ownership) missingUpTo(w *walk, last string) (missing []string, ok bool
 	slices.Sort(missing)
 	return missing, true
 }
-
-// unseen reports whether a key is live and was not sighted since a generation, with what is staged (P2).
-func unseen(s *stream, key []byte, generation uint32) bool {
-	e, ok := s.table.Get(key, record.KeyHash(key))
-	return ok && e.Live() && e.Seen < generation
-}
-
-// streamOf is the stream of a request that has one.
-func (c *Connection) streamOf(p *partition) *stream { return c.streams[p.request.Streams[0].Index] }
 
 // keepWindow stages the window of p; one beyond the limits of K5 is worth no more than a listing that begins anew.
 func (o *ownership) keepWindow(p *partition, st stretch) {
@@ -117,8 +111,8 @@ func (o *ownership) shrink() {
 		if !ok || len(st.window.Missing) == 0 {
 			continue
 		}
-		s := o.streamOf(p)
-		still := slices.DeleteFunc(slices.Clone(st.window.Missing), func(key string) bool { return !unseen(s, []byte(key), st.generation) })
+		s := o.streamOf(p.request)
+		still := slices.DeleteFunc(slices.Clone(st.window.Missing), func(key string) bool { return !s.unseen([]byte(key), st.generation) })
 		if len(still) < len(st.window.Missing) {
 			st.window.Missing = still
 			o.keepWindow(p, st)
@@ -131,11 +125,11 @@ func (o *ownership) shrink() {
 func (o *ownership) rejoin(w *walk) bool {
 	p := w.partition
 	st, ok := p.window.get("")
-	if !ok {
+	if !ok || !w.lists() {
 		return false
 	}
-	s, window, last := o.streamOf(p), st.window, []byte(st.window.Last)
-	if w.generation == 0 || s.mismatch || time.Since(window.At) > windowLasts || window.Listing != p.request.Listing() || !w.position.Resume(window) { // P23, K8 g
+	s, window, last := o.streamOf(p.request), st.window, []byte(st.window.Last)
+	if s.mismatch || time.Since(window.At) > windowLasts || window.Listing != p.request.Listing() || !w.position.Resume(window) { // P23, K8 g
 		o.erase(p)
 		return false
 	}

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"tidemark/internal/capture"
 	"tidemark/internal/cdc"
 	"tidemark/internal/offsets"
@@ -23,6 +21,10 @@ const byKey = feed + `    reconcile:
       listing: {path: /all, query: {after: "{{ last.id }}"}, paginator: {type: token}}
 `
 
+// alone is the list in the order of the key as a snapshot.
+var alone = strings.Replace(things, "path: /things\n", "path: /all\n    query: {after: \"{{ last.id }}\"}\n    paginator: {type: token}\n", 1) +
+	"    reconcile: {order: key}\n"
+
 // rack is a shelf that lists its rows by id as well, five at a time: GET /all?after=ID.
 type rack struct {
 	*shelf
@@ -34,16 +36,16 @@ type rack struct {
 
 func (b *bed) rack(n int) (*rack, map[string]any) {
 	shop, config := b.shelf(dated(n)...)
-	k := &rack{shelf: shop, asked: make(chan string, 1000)}
+	k := &rack{shelf: shop, asked: make(chan string, 1)}
 	shop.break_(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if r.URL.Path != "/all" {
 			return false
 		}
 		text := r.URL.Query().Get("after")
 		if r.UserAgent() == "second" && !k.met {
+			k.met = true
 			k.asked <- text
 		}
-		k.met = k.met || r.UserAgent() == "second"
 		after, _ := strconv.Atoi(text)
 		if jam := int(k.jam.Load()); jam > 0 && after >= jam {
 			k.jams.Add(1)
@@ -109,6 +111,17 @@ func (b *bed) jammed(k *rack, s settings) *connector {
 	return c
 }
 
+// cutShort is a connection whose listing was cut short, with the window that it left.
+func cutShort(t *testing.T, definition string) (*bed, *rack, settings, cdc.Window) {
+	t.Helper()
+	b := lay(t)
+	k, config := b.rack(100)
+	s := settings{definition: definition, config: config}
+	b.jammed(k, s).end()
+	w, _ := b.window()
+	return b, k, s, w
+}
+
 // goesOn starts a second process and returns behind which record its listing asks first.
 func (b *bed) goesOn(k *rack, s settings) (*connector, string) {
 	b.Helper()
@@ -122,17 +135,12 @@ func (b *bed) goesOn(k *rack, s settings) (*connector, string) {
 // it had not shown by then is missing, and nothing else is.
 func TestD3ListingByKeyGoesOn(t *testing.T) {
 	for name, definition := range map[string]string{
-		"listing": byKey,
-		"tokens":  strings.NewReplacer("{{ last.id }}", "{{ page_token }}", "{type: token}", "{type: token, next: next, stable: true}").Replace(byKey),
-		"snapshot": strings.Replace(things, "path: /things\n", "path: /all\n    query: {after: \"{{ last.id }}\"}\n    paginator: {type: token}\n", 1) +
-			"    reconcile: {order: key}\n",
+		"listing":  byKey,
+		"snapshot": alone,
+		"tokens":   strings.NewReplacer("{{ last.id }}", "{{ page_token }}", "{type: token}", "{type: token, next: next, stable: true}").Replace(byKey),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := lay(t)
-			k, config := b.rack(100)
-			s := settings{definition: definition, config: config}
-			b.jammed(k, s).end()
-			w, _ := b.window()
+			b, k, s, w := cutShort(t, definition)
 			c, after := b.goesOn(k, s)
 			if after != w.Last {
 				t.Errorf("the listing goes on behind %q, not behind %s", after, w.Last)
@@ -193,10 +201,7 @@ func TestD3SightingsShrinkTheWindow(t *testing.T) {
 
 // TestP23WindowOfAnotherListing: P23. under another filter what a listing had shown says nothing.
 func TestP23WindowOfAnotherListing(t *testing.T) {
-	b := lay(t)
-	k, config := b.rack(100)
-	s := settings{definition: byKey, config: config}
-	b.jammed(k, s).end()
+	b, k, s, _ := cutShort(t, byKey)
 	s.definition += "    filter: record.id != 60\n"
 	c, after := b.goesOn(k, s)
 	if c.end(); after != "" {
@@ -206,11 +211,7 @@ func TestP23WindowOfAnotherListing(t *testing.T) {
 
 // TestD3WindowOutlastsAnIncrementalPass: D3. what fails in a pass that lists nothing says nothing of how far the listing beside it is.
 func TestD3WindowOutlastsAnIncrementalPass(t *testing.T) {
-	b := lay(t)
-	k, config := b.rack(100)
-	s := settings{definition: byKey, config: config}
-	b.jammed(k, s).end()
-	w, _ := b.window()
+	b, k, s, w := cutShort(t, byKey)
 	var refused atomic.Bool
 	all := k.spoil
 	k.break_(func(rw http.ResponseWriter, r *http.Request, n int) bool {
@@ -233,18 +234,13 @@ func TestD3WindowOutlastsAnIncrementalPass(t *testing.T) {
 // TestD3SnapshotBeginsAnewWhereItsTokenIsDead: D3, P17. what a window goes on with may be what is wrong: a snapshot that would halt for
 // it begins anew.
 func TestD3SnapshotBeginsAnewWhereItsTokenIsDead(t *testing.T) {
-	b := lay(t)
-	k, config := b.rack(100)
-	s := settings{config: config, definition: strings.Replace(things, "path: /things\n",
-		"path: /all\n    query: {after: \"{{ last.id }}\"}\n    paginator: {type: token}\n", 1) + "    reconcile: {order: key}\n"}
-	b.jammed(k, s).end()
-	w, _ := b.window()
+	b, k, s, w := cutShort(t, alone)
 	all := k.spoil
 	k.break_(func(rw http.ResponseWriter, r *http.Request, n int) bool {
 		if r.URL.Query().Get("after") == w.Last && r.UserAgent() == "second" && !k.met {
+			k.met = true
 			k.asked <- w.Last
 			answer(rw, http.StatusBadRequest, map[string]any{"error": "no such place"})
-			k.met = true
 			return true
 		}
 		return all(rw, r, n)
@@ -262,11 +258,7 @@ func TestD3SnapshotBeginsAnewWhereItsTokenIsDead(t *testing.T) {
 // TestD3CutListingGoesOnAtOnce: D3. a listing that a crash has cut goes on when the next process begins, whenever the next one would
 // be due.
 func TestD3CutListingGoesOnAtOnce(t *testing.T) {
-	b := lay(t)
-	k, config := b.rack(100)
-	s := settings{definition: byKey, config: config}
-	b.jammed(k, s).end()
-	w, _ := b.window()
+	b, k, s, w := cutShort(t, byKey)
 	s.definition = strings.Replace(byKey, "every: 300ms", "every: 24h", 1)
 	c, after := b.goesOn(k, s)
 	if c.end(); after != w.Last {
@@ -276,20 +268,13 @@ func TestD3CutListingGoesOnAtOnce(t *testing.T) {
 
 // TestD3WindowOfLongAgo: D3. a listing that has lain still for more than an hour begins anew: who was missing may be back.
 func TestD3WindowOfLongAgo(t *testing.T) {
-	b := lay(t)
-	k, config := b.rack(100)
-	s := settings{definition: byKey, config: config}
-	b.jammed(k, s).end()
-	w, _ := b.window()
+	b, k, s, w := cutShort(t, byKey)
 	w.At = w.At.Add(-61 * time.Minute)
 	value, err := offsets.Encode(w)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &kgo.Record{Topic: "test.offsets", Key: []byte("window/c/things/-/0"), Value: value, Partition: b.kafka.ShardOf("c")}
-	if err := b.client(kgo.RecordPartitioner(kgo.ManualPartitioner())).ProduceSync(t.Context(), r).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	b.forge("window/c/things/-/0", value)
 	c, after := b.goesOn(k, s)
 	if c.end(); after != "" {
 		t.Errorf("the listing of an hour ago goes on behind %q", after)

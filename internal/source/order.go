@@ -33,7 +33,7 @@ func (s *streamReader) ordering(n *yaml.Node, req *Request) {
 		{len(st.primaryKey) != 1, "the key must be one field, for there is one order of it"},
 		{st.keyScope && len(s.b.partitions) > 0, "with `key_scope: stream` a key is missing when no partition shows it, and each has an order of its own"},
 		{p.kind != tokenPaginator, "a listing goes on behind a record with `paginator: {type: token}` alone: by {{ last }} in the request, or by tokens that stay good"},
-		{p.kind == tokenPaginator && p.next != nil && !p.stable, "a token must still be good after a restart: say `stable: true` in the paginator if they are, or page by {{ last }}"},
+		{p.next != nil && !p.stable, "a token must still be good after a restart: say `stable: true` in the paginator if they are, or page by {{ last }}"},
 		{req.incremental != nil && req.incremental.window > 0 && (req == &s.b.request || req.uses.cursorEnd), "the request is cut into windows of time, and each begins with the first key again: name another request under `listing`"},
 		{req.incremental != nil && req.incremental.kind != timestampCursor, "a feed with a cursor of its own is no list by key: name another request under `listing`"},
 	} {
@@ -47,7 +47,7 @@ func (s *streamReader) ordering(n *yaml.Node, req *Request) {
 
 // inOrder checks that the page goes on where the one before it ended, and counts its keys (D3).
 func (s *splitter) inOrder(next *Position) {
-	if !s.request.ordered || !next.full {
+	if !next.full {
 		return
 	}
 	last := []byte(next.reached)

@@ -241,9 +241,6 @@ func (r *Request) watched() bool {
 // count notes the keys of a page whose paginator does not watch them, so that they can be compared with total and cap (D1): rows
 // are no measure, since pages overlap and a walk that drifts is taken again.
 func (s *splitter) count(next *Position) {
-	if s.request.ordered {
-		return // their order has counted them
-	}
 	most := s.request.source.limits.withDefaults().Sightings
 	for i := range s.rows {
 		next.walk.note(s.rows[i].key, next.pages, most)

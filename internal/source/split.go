@@ -385,8 +385,10 @@ func (s *splitter) split() error {
 	}
 	s.join(next)
 	next.rows += len(s.rows)
-	s.inOrder(next)
-	if r := s.request; (r.total != nil || r.cap > 0) && !r.watched() {
+	switch r := s.request; {
+	case r.ordered:
+		s.inOrder(next)
+	case (r.total != nil || r.cap > 0) && !r.watched():
 		s.count(next)
 	}
 	next.longest = max(next.longest, s.page.Rows)

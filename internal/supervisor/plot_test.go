@@ -64,10 +64,13 @@ func (l lie) silent() bool { return slices.Contains(silent, l.Do) }
 // Lies of a lookup.
 var lookups = []string{"moved", "forbidden", "web page 404", "500", "another record", "some forbidden"}
 
-var shapes = []struct {
+// shape is what a plot begins with.
+type shape struct {
 	name string
 	plot
-}{
+}
+
+var shapes = []shape{
 	{"keyset", plot{Reads: "timestamp", Pages: "keyset", Lookup: true, List: true}},
 	{"pages", plot{Pages: "page"}},
 	{"feed", plot{Reads: "timestamp", Pages: "page", List: true}},
@@ -85,10 +88,7 @@ var shapes = []struct {
 }
 
 // byKey are the shapes whose listings go on after a crash where they were (D3).
-var byKey = []struct {
-	name string
-	plot
-}{
+var byKey = []shape{
 	{"by key", plot{Pages: "last"}},
 	{"by key, beside a feed", plot{Reads: "timestamp", Pages: "last", List: true}},
 	{"by key, with lookup", plot{Reads: "timestamp", Pages: "last", Lookup: true, List: true}},
